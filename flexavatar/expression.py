@@ -1,0 +1,106 @@
+"""Expressions: 52 ARKit blendshape weights and the head's rotation relative to the torso."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Apple's ARFaceAnchor.BlendShapeLocation, in the order of its documentation. Left is the subject's left.
+ARKIT_BLENDSHAPES: tuple[str, ...] = (
+    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
+    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
+    "eyeSquintRight", "eyeWideRight", "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose",
+    "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthSmileLeft", "mouthSmileRight",
+    "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft",
+    "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
+    "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft",
+    "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft",
+    "noseSneerRight", "tongueOut",
+)  # fmt: skip
+BLENDSHAPE_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_BLENDSHAPES)}
+
+
+
+def opposite(name: str) -> str:
+    """The blendshape of the other side; the same name for one that has no side."""
+    for side, other in (("Left", "Right"), ("Right", "Left")):
+        if name.endswith(side):
+            return name.removesuffix(side) + other
+    return name
+
+
+PRESETS: dict[str, dict[str, float]] = {
+    "neutral": {},
+    "smile": {
+        "mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "cheekSquintLeft": 0.5, "cheekSquintRight": 0.5,
+        "eyeSquintLeft": 0.25, "eyeSquintRight": 0.25, "mouthUpperUpLeft": 0.2, "mouthUpperUpRight": 0.2,
+    },
+    "open mouth": {"jawOpen": 0.8, "mouthLowerDownLeft": 0.2, "mouthLowerDownRight": 0.2},
+    "blink": {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
+    "wink": {"eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.6, "mouthSmileLeft": 0.6, "mouthSmileRight": 0.25},
+    "surprise": {
+        "browInnerUp": 0.9, "browOuterUpLeft": 0.9, "browOuterUpRight": 0.9, "eyeWideLeft": 0.8,
+        "eyeWideRight": 0.8, "jawOpen": 0.45, "mouthFunnel": 0.2,
+    },
+    "angry": {
+        "browDownLeft": 1.0, "browDownRight": 1.0, "noseSneerLeft": 0.5, "noseSneerRight": 0.5,
+        "mouthPressLeft": 0.6, "mouthPressRight": 0.6, "eyeSquintLeft": 0.4, "eyeSquintRight": 0.4,
+    },
+    "sad": {
+        "browInnerUp": 0.9, "mouthFrownLeft": 0.8, "mouthFrownRight": 0.8, "mouthShrugLower": 0.4,
+        "eyeLookDownLeft": 0.3, "eyeLookDownRight": 0.3,
+    },
+    "kiss": {"mouthPucker": 0.9, "mouthFunnel": 0.2},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One expression or a batch of them: the code z of the paper for `flex-s` (52 + 6 numbers)."""
+
+    blendshapes: Tensor  # [..., 52] 0..1, in the order of ARKIT_BLENDSHAPES
+    head_rotation: Tensor  # [..., 3, 3] head relative to torso; identity = facing straight ahead
+
+    @staticmethod
+    def neutral() -> Expression:
+        return Expression(torch.zeros(len(ARKIT_BLENDSHAPES)), torch.eye(3))
+
+    @staticmethod
+    def of(weights: Mapping[str, float] | str, head_rotation: Tensor | None = None) -> Expression:
+        """From named weights, or the name of a preset. Raises ValueError for a name that ARKit has not."""
+        if isinstance(weights, str):
+            if weights not in PRESETS:
+                raise ValueError(f"No preset expression {weights!r}; choose one of {', '.join(PRESETS)}.")
+            weights = PRESETS[weights]
+        unknown = sorted(set(weights) - set(ARKIT_BLENDSHAPES))
+        if unknown:
+            raise ValueError(f"Unknown blendshapes {', '.join(unknown)}; ARKit's names look like 'jawOpen'.")
+        values = torch.zeros(len(ARKIT_BLENDSHAPES))
+        for name, weight in weights.items():
+            values[BLENDSHAPE_INDEX[name]] = float(weight)
+        return Expression(values.clamp(0, 1), torch.eye(3) if head_rotation is None else head_rotation)
+
+    def code(self) -> Tensor:
+        """The 58-dim expression code [..., 58]: blendshapes, then the first two rows of the rotation (6D)."""
+        return torch.cat([self.blendshapes, self.head_rotation[..., :2, :].flatten(-2)], -1)
+
+    def to(self, device: torch.device | str | None = None) -> Expression:
+        return Expression(self.blendshapes.to(device), self.head_rotation.to(device))
+
+
+def rotation_from_angles(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Tensor:
+    """Head rotation [3, 3] in the canonical head frame, from degrees.
+
+    Positive yaw turns to the subject's left, positive pitch looks down, positive roll tilts the head
+    towards the subject's right shoulder.
+    """
+    y, p, r = (torch.deg2rad(torch.tensor(float(a))) for a in (yaw, pitch, roll))
+    zero, one = torch.zeros(()), torch.ones(())
+    about_y = torch.stack([y.cos(), zero, y.sin(), zero, one, zero, -y.sin(), zero, y.cos()]).view(3, 3)
+    about_x = torch.stack([one, zero, zero, zero, p.cos(), -p.sin(), zero, p.sin(), p.cos()]).view(3, 3)
+    about_z = torch.stack([r.cos(), -r.sin(), zero, r.sin(), r.cos(), zero, zero, zero, one]).view(3, 3)
+    return about_y @ about_x @ about_z

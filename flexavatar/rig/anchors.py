@@ -1,0 +1,96 @@
+"""The rig's surface as Gaussian anchors: one per valid texel, with a frame that follows pose and expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flexavatar.rig.rig import ATLAS_SIZE, Rig
+
+SPREAD = 0.62  # standard deviation of a surface Gaussian in texels: the least that shows no gaps
+LIMITS = (2e-4, 4e-3)  # metres: sheared triangles must not turn into plates
+LONGEST = 5.0  # times the short side: nor into needles
+THICKNESS = 0.35  # of the smaller tangential deviation
+
+
+@dataclass(frozen=True)
+class AnchorFrames:
+    """Where the G anchors are, in the canonical head frame."""
+
+    means: Tensor  # [..., G, 3] metres
+    quats: Tensor  # [..., G, 4] unit, w x y z; local axes: long tangent, short tangent, outward normal
+    scales: Tensor  # [..., G, 3] metres
+
+
+@dataclass(frozen=True)
+class SurfaceAnchors:
+    """G anchors in the order of `rig.atlas.valid` (row-major)."""
+
+    corners: Tensor  # [G, 3] vertex ids
+    weights: Tensor  # [G, 3 (position, along u, along v), 3 corners]
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def positions(self, vertices: Tensor) -> Tensor:
+        """Anchor positions [..., G, 3] on vertices [..., V, 3]."""
+        return self.interpolate(vertices)
+
+    def interpolate(self, values: Tensor) -> Tensor:
+        """Per-vertex values [..., V, C] at the anchors [..., G, C]."""
+        return (values[..., self.corners, :] * self.weights[:, 0, :, None]).sum(-2)
+
+    def frames(self, vertices: Tensor) -> AnchorFrames:
+        """Anchors on posed vertices [..., V, 3]: the covariance is the texel's footprint on the surface."""
+        local = self.weights @ vertices[..., self.corners, :]
+        mean, u, v = local.unbind(-2)
+        e, f, g = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
+        root = ((e - g).square() + 4 * f.square()).sqrt()
+        angle = 0.5 * torch.atan2(2 * f, e - g)
+        cos, sin = angle.cos()[..., None], angle.sin()[..., None]
+        first = torch.nn.functional.normalize(cos * u + sin * v, dim=-1)
+        second = cos * v - sin * u
+        second = torch.nn.functional.normalize(second - (second * first).sum(-1, keepdim=True) * first, dim=-1)
+        normal = torch.linalg.cross(second, first)
+        large = ((e + g + root) / 2).clamp_min(0).sqrt()
+        small = ((e + g - root) / 2).clamp_min(0).sqrt()
+        large = (SPREAD * large).clamp(*LIMITS)
+        small = torch.maximum((SPREAD * small).clamp(*LIMITS), large / LONGEST)
+        tangential = torch.stack([large, small], -1)
+        scales = torch.cat([tangential, THICKNESS * tangential[..., 1:]], -1)
+        rotation = torch.stack([first, -second, normal], -1)
+        return AnchorFrames(mean, quaternions(rotation), scales)
+
+
+def surface_anchors(rig: Rig) -> SurfaceAnchors:
+    """The anchors of a rig."""
+    valid = rig.atlas.valid
+    corners = rig.triangles[rig.atlas.triangle[valid]]
+    uv = rig.atlas.uv[corners] * ATLAS_SIZE
+    a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+    area = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    area = torch.where(area.abs() < 1e-6, torch.full_like(area, 1e-6), area)
+    du = torch.stack([a[:, 1] - b[:, 1], b[:, 1], -a[:, 1]], -1) / area[:, None]
+    dv = torch.stack([b[:, 0] - a[:, 0], -b[:, 0], a[:, 0]], -1) / area[:, None]
+    return SurfaceAnchors(corners, torch.stack([rig.atlas.barycentric[valid], du, dv], 1))
+
+
+def quaternions(rotation: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices [..., 3, 3]."""
+    m = rotation
+    trace = m.diagonal(dim1=-2, dim2=-1)
+    x, y, z = trace.unbind(-1)
+    # The four candidates of Shepperd's method; the largest is numerically safe.
+    squares = torch.stack([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z], -1)
+    best = squares.argmax(-1, keepdim=True)
+    a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
+    w, p, q, r = squares.unbind(-1)
+    table = torch.stack(
+        [torch.stack([w, a, b, c], -1), torch.stack([a, p, d, e], -1), torch.stack([b, d, q, f], -1),
+         torch.stack([c, e, f, r], -1)], -2,
+    )  # fmt: skip
+    chosen = table.gather(-2, best[..., None].expand(*best.shape, 4)).squeeze(-2)
+    return torch.nn.functional.normalize(chosen, dim=-1)
