@@ -31,7 +31,9 @@ class Camera:
         return self.world_to_camera.shape[:-2]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
-        return Camera(self.world_to_camera.to(device, dtype), self.intrinsics.to(device, dtype), self.width, self.height)
+        return Camera(
+            self.world_to_camera.to(device, dtype), self.intrinsics.to(device, dtype), self.width, self.height
+        )
 
     def __getitem__(self, index) -> Camera:
         return Camera(self.world_to_camera[index], self.intrinsics[index], self.width, self.height)

@@ -24,7 +24,6 @@ ARKIT_BLENDSHAPES: tuple[str, ...] = (
 BLENDSHAPE_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_BLENDSHAPES)}
 
 
-
 def opposite(name: str) -> str:
     """The blendshape of the other side; the same name for one that has no side."""
     for side, other in (("Left", "Right"), ("Right", "Left")):

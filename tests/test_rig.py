@@ -169,7 +169,9 @@ def test_atlas_is_symmetric_and_the_face_is_in_the_middle(rig):
 def test_anchors_interpolate_and_follow(rig):
     anchors = rig.anchors
     assert len(anchors) == int(rig.atlas.valid.sum())
-    expected = (rig.mean[rig.triangles[rig.atlas.triangle[rig.atlas.valid]]] * rig.atlas.barycentric[rig.atlas.valid][..., None]).sum(1)
+    expected = (
+        rig.mean[rig.triangles[rig.atlas.triangle[rig.atlas.valid]]] * rig.atlas.barycentric[rig.atlas.valid][..., None]
+    ).sum(1)
     frames = anchors.frames(rig.mean)
     assert torch.allclose(frames.means, expected, atol=1e-6)
     assert (frames.quats.norm(dim=-1) - 1).abs().max() < 1e-5
@@ -180,7 +182,9 @@ def test_anchors_interpolate_and_follow(rig):
 
 
 def test_quaternions_match_their_matrices():
-    q = torch.nn.functional.normalize(torch.randn(200, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=-1)
+    q = torch.nn.functional.normalize(
+        torch.randn(200, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     w, x, y, z = q.unbind(-1)
     matrix = torch.stack(
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),

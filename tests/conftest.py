@@ -1,0 +1,60 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from flexavatar.pipeline import FlexAvatarPipeline
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Iterator[FlexAvatarPipeline]:
+    with FlexAvatarPipeline.from_pretrained(device="cpu") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def avatar_file(pipeline: FlexAvatarPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .flexavatar file of the example photo."""
+    path = tmp_path_factory.mktemp("avatar") / "astronaut.flexavatar"
+    pipeline.create(EXAMPLE).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Photos that are hard or impossible to use, by name."""
+    folder = tmp_path_factory.mktemp("photos")
+    astronaut = Image.open(EXAMPLE).convert("RGB")
+
+    landscape = np.linspace([120, 170, 230], [60, 110, 40], 400).astype(np.uint8)
+    Image.fromarray(np.repeat(landscape[:, None], 500, axis=1)).save(folder / "no_face.jpg")
+
+    both = np.concatenate([np.asarray(astronaut), np.asarray(astronaut)[:, ::-1]], axis=1)
+    Image.fromarray(both).save(folder / "two_faces.jpg", quality=95)
+
+    drawing = Image.new("RGB", (400, 400), "white")
+    pen = ImageDraw.Draw(drawing)
+    pen.ellipse((90, 60, 310, 340), fill="#ffd9b3", outline="black", width=5)
+    for x in (160, 240):
+        pen.ellipse((x - 18, 150, x + 18, 186), fill="white", outline="black", width=4)
+        pen.ellipse((x - 6, 162, x + 6, 174), fill="black")
+    pen.arc((150, 210, 250, 290), 20, 160, fill="black", width=6)
+    drawing.save(folder / "drawing.png")
+
+    astronaut.resize((10, 10)).save(folder / "tiny.png")
+    (folder / "empty.jpg").write_bytes(b"")
+    astronaut.save(folder / "whole.jpg")
+    content = (folder / "whole.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(content[: len(content) // 3])
+    (folder / "text.jpg").write_text("This is a letter, and no picture.\n" * 20)
+    Image.new("1", (20_000, 10_000)).save(folder / "bomb.png")
+    astronaut.save(folder / "animated.gif", save_all=True, append_images=[Image.new("RGB", (512, 512), "black")])
+    return {path.stem: path for path in folder.iterdir()}
