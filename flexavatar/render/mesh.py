@@ -5,6 +5,10 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from flexavatar.render.numba_support import prepare_cache
+
+prepare_cache()
+
 
 @nb.njit(cache=True, error_model="numpy")
 def _fill(points, triangles, ids, barycentrics, depth):
@@ -47,9 +51,7 @@ def rasterize_mesh(
     ids = np.full((height, width), -1, np.int32)
     barycentrics = np.zeros((height, width, 3), np.float32)
     depth = np.full((height, width), np.inf, np.float32)
-    _fill(
-        np.ascontiguousarray(points, np.float64), np.ascontiguousarray(triangles, np.int64), ids, barycentrics, depth
-    )
+    _fill(np.ascontiguousarray(points, np.float64), np.ascontiguousarray(triangles, np.int64), ids, barycentrics, depth)
     return ids, barycentrics, depth
 
 
