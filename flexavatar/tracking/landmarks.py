@@ -1,0 +1,200 @@
+"""Face detection and landmarks: MediaPipe's FaceLandmarker on the views of a photo where it can see the face.
+
+Its detector expects a face between about a fifth and three quarters of the picture. Photos are not made
+that way, so a photo without a result is looked at again with a margin (the face fills the frame) and in
+overlapping tiles (the face is small in a large photo).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import cv2
+import numpy as np
+
+from flexavatar.expression import ARKIT_BLENDSHAPES
+from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
+
+LANDMARK_COUNT = 478
+MOST_FACES = 8
+_LOOK_SIZE = 768  # pixels, longest side of what the detector is given; it works at 128 itself
+_MARGINS = (1.7, 2.8)  # windows of this many image sides, for faces that fill the frame
+_TILE_SIZES = (1 / 2, 1 / 4, 1 / 8)  # of the longest image side
+_SMALLEST_TILE = 160  # source pixels; a face that needs a smaller one is too small anyway
+_COMFORTABLE = 0.22  # a face of this share of the longest side is surely detected in the whole photo
+
+
+@dataclass(frozen=True)
+class Face:
+    """One detected face, in pixels of the image it was detected in."""
+
+    landmarks: np.ndarray  # [478, 3] float64; z in pixels too, negative towards the camera
+    scores: np.ndarray  # [52] float32, 0..1, ARKit order
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of the landmarks."""
+        low, high = self.landmarks[:, :2].min(0), self.landmarks[:, :2].max(0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    @property
+    def area(self) -> float:
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+    def moved(self, scale: float, offset: tuple[float, float]) -> Face:
+        """The face in an image where pixel p is found at p * scale + offset."""
+        return Face(self.landmarks * scale + np.array([*offset, 0.0]), self.scores)
+
+
+def model_path(name: str) -> str:
+    """Path of a bundled model."""
+    return str(resources.files("flexavatar") / "assets" / "models" / name)
+
+
+class FaceDetector:
+    """Owns MediaPipe's FaceLandmarker, created at the first use. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._landmarker: Any = None
+        self._finalizer: weakref.finalize | None = None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._finalizer is not None:
+                self._finalizer()
+            self._landmarker = None
+            self._finalizer = None
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Every face of `image` uint8 [H, W, 3] that can be found, largest first; see the module's text."""
+        side = max(image.shape[:2])
+        faces = self._refined(image, self._look(image, _whole(image, 1.0)), keep=True)
+        for margin in _MARGINS:
+            if not faces:
+                faces = self._refined(image, self._look(image, _whole(image, margin)), keep=True)
+        sizes = [round(side * share) for share in _TILE_SIZES if side * share >= _SMALLEST_TILE]
+        if faces and max(_side(f) for f in faces) < _COMFORTABLE * side:
+            # Its neighbours may just have been missed at this scale.
+            faces = self._search_tiles(image, sizes[0], faces) if sizes else faces
+        for size in sizes:
+            if not faces:
+                faces = self._search_tiles(image, size, faces)
+        return sorted(faces, key=lambda f: -f.area)
+
+    def detect_once(self, image: np.ndarray) -> list[Face]:
+        """The faces of one head crop or frame, without the search of `detect`, largest first."""
+        return sorted(self._run(image), key=lambda f: -f.area)
+
+    def _search_tiles(self, image: np.ndarray, size: int, known: list[Face]) -> list[Face]:
+        found = [face for tile in _tiles(image, size) for face in self._look(image, tile)]
+        return _distinct(known + self._refined(image, _distinct(found), keep=False))
+
+    def _refined(self, image: np.ndarray, faces: list[Face], keep: bool) -> list[Face]:
+        """Faces detected once more in their own head crop; those not found again stay only if `keep`."""
+        refined = []
+        for face in faces:
+            crop = head_crop(face.landmarks)
+            again = self._run(cut(image, crop)[0])
+            again = [f.moved(crop.size / CROP_SIZE, (crop.left, crop.top)) for f in again]
+            again = [f for f in again if _same(f, face)]
+            refined += again[:1] if again else [face] * keep
+        return _distinct(refined)
+
+    def _look(self, image: np.ndarray, window: tuple[int, int, int, int]) -> list[Face]:
+        """Faces in a window (left, top, width, height) of the image, which may reach beyond it."""
+        left, top, width, height = window
+        x0, y0 = max(left, 0), max(top, 0)
+        x1, y1 = min(left + width, image.shape[1]), min(top + height, image.shape[0])
+        view = image[y0:y1, x0:x1]
+        scale = min(1.0, _LOOK_SIZE / max(width, height))
+        if scale < 1:
+            small = (max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale)))
+            view = cv2.resize(view, small, interpolation=cv2.INTER_AREA)
+        margins = [round(m * scale) for m in (y0 - top, top + height - y1, x0 - left, left + width - x1)]
+        if any(margins):
+            view = cv2.copyMakeBorder(view, *margins, borderType=cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        return [face.moved(1 / scale, (left, top)) for face in self._run(view)]
+
+    def _run(self, image: np.ndarray) -> list[Face]:
+        import mediapipe
+
+        with self._lock:
+            if self._landmarker is None:
+                self._landmarker = _create_landmarker()
+                self._finalizer = weakref.finalize(self, self._landmarker.close)
+            result = self._landmarker.detect(
+                mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+            )
+        # MediaPipe normalises x and z by the width, y by the height.
+        size = np.array([image.shape[1], image.shape[0], image.shape[1]], np.float64)
+        faces = []
+        for points, categories in zip(result.face_landmarks, result.face_blendshapes, strict=True):
+            by_name = {c.category_name: c.score for c in categories}
+            scores = np.array([by_name.get(name, 0.0) for name in ARKIT_BLENDSHAPES], np.float32)
+            faces.append(Face(np.array([[p.x, p.y, p.z] for p in points]) * size, scores))
+        return _distinct(faces)
+
+
+def _create_landmarker() -> Any:
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=model_path("face_landmarker.task")),
+        num_faces=MOST_FACES,
+        output_face_blendshapes=True,
+    )
+    return vision.FaceLandmarker.create_from_options(options)
+
+
+def _whole(image: np.ndarray, margin: float) -> tuple[int, int, int, int]:
+    height, width = image.shape[:2]
+    if margin == 1.0:
+        return 0, 0, width, height
+    side = round(max(height, width) * margin)
+    return (width - side) // 2, (height - side) // 2, side, side
+
+
+def _tiles(image: np.ndarray, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Square windows of one size that overlap by half and cover the image."""
+    height, width = image.shape[:2]
+
+    def starts(length: int) -> list[int]:
+        if length <= size:
+            return [(length - size) // 2]
+        count = int(np.ceil((length - size) / (size / 2))) + 1
+        return [round(s) for s in np.linspace(0, length - size, count)]
+
+    for top in starts(height):
+        for left in starts(width):
+            yield left, top, size, size
+
+
+def _side(face: Face) -> float:
+    left, top, right, bottom = face.box
+    return max(right - left, bottom - top)
+
+
+def _same(a: Face, b: Face) -> bool:
+    """Whether two detections are one face: their boxes overlap by more than a third of the smaller one."""
+    (l1, t1, r1, b1), (l2, t2, r2, b2) = a.box, b.box
+    overlap = max(0.0, min(r1, r2) - max(l1, l2)) * max(0.0, min(b1, b2) - max(t1, t2))
+    return overlap > min(a.area, b.area) / 3
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """The faces without repetitions; of several detections of one face the largest stays."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda f: -f.area):
+        if not any(_same(face, other) for other in kept):
+            kept.append(face)
+    return kept
+
+
+__all__ = ["LANDMARK_COUNT", "Face", "FaceDetector", "HeadCrop", "model_path"]

@@ -1,0 +1,260 @@
+"""The tracker: owns the networks and turns pictures into `TrackedFace` values."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.camera import Camera
+from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
+from flexavatar.expression import Expression
+from flexavatar.rig import Rig
+from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop, steady_crop
+from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
+from flexavatar.tracking.landmarks import Face, FaceDetector
+from flexavatar.tracking.matte import MatteModel, Matter
+from flexavatar.tracking.smooth import OneEuro
+
+SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
+CROP = (CROP_SIZE, CROP_SIZE)
+DOMINANT = 0.25  # other faces below this share of the largest one's area do not count
+SHAPE_FRAMES = 24  # frames of a video that its shared shape is estimated from
+VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
+
+FaceChoice = int | Literal["largest"] | None
+Stage = Callable[[str], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """A head in a photo: its crop, matte, and the rig that fits it.
+
+    `camera` sees the canonical head as the crop shows it (OpenCV, field of view 20 degrees).
+    """
+
+    image: np.ndarray  # uint8 [S, S, 3], white outside the photo
+    matte: np.ndarray  # float32 [S, S] 0..1, the person
+    crop: tuple[float, float, float]  # left, top, size in source pixels
+    landmarks: np.ndarray  # [478, 2] crop pixels, as detected
+    scores: Tensor  # [52] MediaPipe's blendshape scores
+    shape: Tensor  # [K] standard deviations of the rig's shape space
+    blendshapes: Tensor  # [52] 0..1, fitted
+    head_rotation: Tensor  # [3, 3] identity when the head looks straight into the camera
+    camera: Camera
+    error: float  # median landmark distance / face height
+
+    def expression(self) -> Expression:
+        return Expression(self.blendshapes, self.head_rotation)
+
+
+class FaceTracker:
+    """Tracks heads in photos and videos. Networks load at the first use; safe to share between threads."""
+
+    def __init__(self, matte: MatteModel = "selfie") -> None:
+        self._detector = FaceDetector()
+        self._matter = Matter(matte)
+
+    def __enter__(self) -> FaceTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the networks; a later call loads them again."""
+        self._detector.close()
+        self._matter.close()
+
+    @cached_property
+    def _model(self) -> LandmarkModel:
+        return LandmarkModel.of(Rig.load())
+
+    def track_image(self, image: np.ndarray, face: FaceChoice = None, progress: Stage | None = None) -> TrackedFace:
+        """Track the head in a photo, uint8 [H, W, 3], upright.
+
+        With several faces, `face` picks one by its index in `SeveralFacesFound.boxes` (0 is the largest) or
+        says "largest". `progress` is told the name of each stage as it starts.
+
+        Raises NoFaceFound, SeveralFacesFound or FaceTooSmall.
+        """
+        report = progress or (lambda stage: None)
+        report("finding the face")
+        chosen = _choose(self._detector.detect(image), face)
+        left, top, right, bottom = chosen.box
+        if max(right - left, bottom - top) < SMALLEST_FACE:
+            raise FaceTooSmall(
+                f"The face is only {round(right - left)} x {round(bottom - top)} pixels; at least {SMALLEST_FACE} are "
+                "needed. Use a larger photo, or one taken from nearer."
+            )
+        crop = head_crop(chosen.landmarks)
+        pixels, known = cut(image, crop)
+        landmarks = crop.to_crop(chosen.landmarks[:, :2])
+        report("cutting out")
+        matte = self._matter.matte(pixels, known, landmarks)
+        report("tracking")
+        fit = fit_landmarks(self._model, torch.from_numpy(landmarks)[None], torch.from_numpy(chosen.scores)[None], CROP)
+        return _tracked(pixels, matte, crop, landmarks, chosen.scores, fit)
+
+    def track_video(
+        self, video: str | Path | Iterable[np.ndarray], fps: float | None = None, mattes: bool = False
+    ) -> list[TrackedFace | None]:
+        """Track the main person of a video: a path, or upright frames uint8 [H, W, 3].
+
+        One shape is shared by all frames, fits are warm-started and poses and expressions smoothed (One-Euro
+        filter). A frame without the face gives None. `fps` is the rate of `video` given as frames (default 25).
+        Only with `mattes` are people cut out (driving needs none); else the matte is 1 where the crop shows the frame.
+
+        Raises UnreadableVideo, and NoFaceFound if no frame shows a face.
+        """
+        if isinstance(video, str | Path):
+            from flexavatar.videos import read_video_frames, read_video_info
+
+            fps = read_video_info(video).fps
+            frames: Iterable[np.ndarray] = read_video_frames(video)
+        else:
+            frames, fps = video, fps or 25.0
+        found = list(self._follow(frames))
+        seen = [look for look in found if look is not None]
+        if not seen:
+            raise NoFaceFound(
+                "No frame of the video shows a face. Use a clip in which the face is seen from the front."
+            )
+        return self._fit_video(found, fps, mattes)
+
+    def _follow(self, frames: Iterable[np.ndarray]) -> Iterator[_Look | None]:
+        """The person's landmarks frame by frame; the search of the whole picture runs only when the face is lost."""
+        previous: _Look | None = None
+        for frame in frames:
+            previous = self._next_look(frame, previous)
+            yield previous
+
+    def _next_look(self, frame: np.ndarray, previous: _Look | None) -> _Look | None:
+        if previous is not None:
+            crop = previous.crop
+            pixels, known = cut(frame, crop)
+            near = self._detector.detect_once(pixels)
+            if near:
+                middle = crop.to_crop(previous.face.landmarks[:, :2]).mean(0)
+                face = min(near, key=lambda f: float(np.linalg.norm(f.landmarks[:, :2].mean(0) - middle)))
+                face = face.moved(crop.size / CROP_SIZE, (crop.left, crop.top))
+                wanted = steady_crop(crop, face.landmarks)
+                return _Look(crop, face, pixels, known) if wanted == crop else _Look(wanted, face, *cut(frame, wanted))
+        faces = self._detector.detect(frame)
+        if not faces:
+            return None
+        crop = head_crop(faces[0].landmarks)
+        return _Look(crop, faces[0], *cut(frame, crop))
+
+    def _fit_video(self, looks: list[_Look | None], fps: float, mattes: bool) -> list[TrackedFace | None]:
+        seen = [look for look in looks if look is not None]
+        chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SHAPE_FRAMES).round().astype(int))]
+        points = torch.from_numpy(np.stack([look.landmarks for look in chosen]))
+        scores = torch.from_numpy(np.stack([look.face.scores for look in chosen]))
+        shape = fit_landmarks(self._model, points, scores, CROP, shape="shared").shape[:1]
+        tracked: list[TrackedFace | None] = []
+        smooth = VideoSmoother(fps)
+        fit: LandmarkFit | None = None
+        last_crop: HeadCrop | None = None
+        for look in looks:
+            if look is None:
+                tracked.append(None)
+                smooth, fit = VideoSmoother(fps), None
+                continue
+            landmarks = smooth.landmarks(look)
+            start = fit if fit is not None and last_crop == look.crop else None
+            observed, score = torch.from_numpy(landmarks)[None], torch.from_numpy(look.face.scores)[None]
+            if start is None:
+                start = fit_landmarks(self._model, observed, score, CROP)
+            start = LandmarkFit(
+                start.rotation, start.translation, shape, start.blendshapes, start.landmarks, start.error
+            )
+            fit = fit_landmarks(
+                self._model, observed, score, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
+            )
+            last_crop = look.crop
+            matte = self._matter.matte(look.pixels, look.known, look.landmarks) if mattes else look.known
+            tracked.append(_tracked(look.pixels, matte, look.crop, look.landmarks, look.face.scores, fit))
+        return tracked
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A face in a frame, before the fit."""
+
+    crop: HeadCrop
+    face: Face
+    pixels: np.ndarray
+    known: np.ndarray
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        return self.crop.to_crop(self.face.landmarks[:, :2])
+
+
+class VideoSmoother:
+    """One-Euro smoothing of landmarks in source pixels, relative to the face's size, for one shot of a video."""
+
+    def __init__(self, fps: float) -> None:
+        self._filter = OneEuro(fps)
+
+    def landmarks(self, look: _Look) -> np.ndarray:
+        """Smoothed landmarks [478, 2] in pixels of the look's crop."""
+        source = look.face.landmarks[:, :2]
+        size = look.crop.size
+        return look.crop.to_crop(self._filter(source / size) * size)
+
+
+def track_image(image: np.ndarray, face: FaceChoice = None) -> TrackedFace:
+    """`FaceTracker.track_image` with a tracker of its own."""
+    with FaceTracker() as tracker:
+        return tracker.track_image(image, face)
+
+
+def track_video(video: str | Path | Iterable[np.ndarray], fps: float | None = None) -> list[TrackedFace | None]:
+    """`FaceTracker.track_video` with a tracker of its own."""
+    with FaceTracker() as tracker:
+        return tracker.track_video(video, fps)
+
+
+def _choose(faces: list[Face], face: FaceChoice) -> Face:
+    if not faces:
+        raise NoFaceFound(
+            "No face was found. Use a photo that shows one face from the front, well lit and not covered."
+        )
+    if face == "largest":
+        return faces[0]
+    if isinstance(face, int):
+        if not 0 <= face < len(faces):
+            raise NoFaceFound(f"There is no face number {face}; the photo shows {len(faces)}, counted from 0.")
+        return faces[face]
+    rivals = [f for f in faces if f.area >= DOMINANT * faces[0].area]
+    if len(rivals) > 1:
+        raise SeveralFacesFound(
+            f"The photo shows {len(rivals)} faces. Choose one of them, or crop the photo to one person.",
+            [f.box for f in rivals],
+        )
+    return faces[0]
+
+
+def _tracked(pixels, matte, crop: HeadCrop, landmarks, scores, fit: LandmarkFit) -> TrackedFace:
+    return TrackedFace(
+        image=pixels,
+        matte=matte,
+        crop=(float(crop.left), float(crop.top), float(crop.size)),
+        landmarks=landmarks,
+        scores=torch.from_numpy(scores),
+        shape=fit.shape[0].float(),
+        blendshapes=fit.blendshapes[0].float(),
+        head_rotation=fit.head_rotation[0].float(),
+        camera=fit.camera(CROP_SIZE, CROP_SIZE)[0],
+        error=float(fit.error[0]),
+    )
