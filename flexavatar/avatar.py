@@ -1,0 +1,224 @@
+"""An avatar: a person's head that can be posed, rendered, saved and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.camera import Camera
+from flexavatar.errors import BadAvatarFile, CannotWrite
+from flexavatar.expression import BLENDSHAPE_INDEX, Expression
+from flexavatar.gaussians import Gaussians
+from flexavatar.rig import Rig
+
+if TYPE_CHECKING:
+    from flexavatar.tracking import TrackedFace
+
+Device = Literal["auto", "cpu", "cuda"]
+AVATAR_SUFFIXES = (".flexavatar", ".ply", ".splat", ".spz", ".png", ".mp4")
+THUMBNAIL_SIZE = 256
+RESTING_SHAPES = (
+    "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "mouthShrugLower", "mouthShrugUpper",
+    "mouthFrownLeft", "mouthFrownRight", "mouthLeft", "mouthRight", "mouthPucker", "browDownLeft", "browDownRight",
+    "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "eyeSquintLeft", "eyeSquintRight",
+)  # fmt: skip
+MOST_REST = 0.6
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """The rig avatar: one surface Gaussian per texel of the rig's atlas, coloured from the photo.
+
+    Animated by 52 ARKit blendshapes; the head's rotation relative to the torso keeps the shoulders in
+    place. G is the number of valid texels of the rig.
+    """
+
+    shape: Tensor  # [K] standard deviations of the rig's shape space
+    rest: Tensor  # [52] blendshapes that this person's resting face has on the rig
+    colors: Tensor  # [G, 3] RGB 0..1
+    opacities: Tensor  # [G] 0..1
+    thumbnail: np.ndarray  # uint8 [256, 256, 3]
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
+
+    def gaussians(self, expression: Expression | None = None) -> Gaussians:
+        """The head with an expression (default neutral), in the canonical head frame.
+
+        A batched expression [B] gives batched Gaussians [B, G]. Head rotation turns the *torso* the other way,
+        since the head itself never moves in this frame; `head_motion` is the camera's share.
+        """
+        expression = expression or Expression.neutral()
+        rig = Rig.load()
+        # The rest fades as an expression takes its place, so that a full weight still means a full deformation.
+        blendshapes = expression.blendshapes + self.rest * (1 - expression.blendshapes)
+        frames = rig.anchors.frames(rig.pose(self.shape, blendshapes, expression.head_rotation))
+        batch = frames.means.shape[:-2]
+        return Gaussians(
+            frames.means,
+            frames.quats,
+            frames.scales,
+            self.opacities.expand(*batch, -1),
+            self.colors.expand(*batch, -1, -1),
+        )
+
+    def render(
+        self,
+        expression: Expression | None = None,
+        yaw: float = 0.0,
+        pitch: float = 0.0,
+        size: int = 512,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        camera: Camera | None = None,
+        device: Device = "auto",
+    ) -> np.ndarray:
+        """A picture, uint8 [H, W, 3]. `yaw` and `pitch` as in `Camera.orbit`; `camera` replaces them.
+
+        The camera stands still relative to the torso, so `expression.head_rotation` is seen as the head
+        turning on its neck.
+        """
+        from flexavatar.render import render
+
+        expression = expression or Expression.neutral()
+        camera = camera or Camera.orbit(yaw, pitch, size)
+        camera = camera.moved(head_motion(expression.head_rotation))
+        target = torch_device(device)
+        with torch.inference_mode():
+            picture = render(self.gaussians(expression).to(target), camera.to(target), background)
+        return (picture.rgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+    def turntable(
+        self,
+        path: str | Path,
+        size: int = 512,
+        seconds: float = 4.0,
+        fps: int = 25,
+        expression: Expression | None = None,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        device: Device = "auto",
+    ) -> None:
+        """Write an MP4 in which the camera goes once around the head. Raises CannotWrite."""
+        count = max(round(seconds * fps), 2)
+        yaws = [360 * i / count for i in range(count)]
+        self._write_video(path, ((expression, Camera.orbit(yaw, 0, size)) for yaw in yaws), fps, background, device)
+
+    def animate(
+        self,
+        path: str | Path,
+        expressions: Iterable[Expression],
+        size: int = 512,
+        fps: float = 25,
+        yaw: float = 0.0,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        device: Device = "auto",
+    ) -> None:
+        """Write an MP4 of one frame per expression. Raises CannotWrite."""
+        camera = Camera.orbit(yaw, 0, size)
+        self._write_video(path, ((expression, camera) for expression in expressions), fps, background, device)
+
+    def _write_video(self, path, shots: Iterable[tuple[Expression | None, Camera]], fps, background, device) -> None:
+        from flexavatar.export import write_video
+
+        def frames() -> Iterator[np.ndarray]:
+            for expression, camera in shots:
+                yield self.render(expression, camera=camera, background=background, device=device)
+
+        write_video(path, frames(), fps)
+
+    def save(self, path: str | Path) -> None:
+        """Write a `.flexavatar` file, atomically. Raises CannotWrite."""
+        from flexavatar.export import write_avatar_file
+
+        tensors = {
+            "shape": self.shape,
+            "rest": self.rest,
+            "colors": self.colors.half(),
+            "opacities": self.opacities.half(),
+        }
+        write_avatar_file(path, tensors, dict(self.metadata), self.thumbnail)
+
+    @staticmethod
+    def load(path: str | Path) -> Avatar:
+        """Read a `.flexavatar` file. Raises BadAvatarFile."""
+        from flexavatar.export import read_avatar_file
+
+        file = read_avatar_file(path)
+        rig = Rig.load()
+        anchors = len(rig.anchors)
+        shapes, blendshapes = len(rig.shape_basis), len(rig.expression_deltas)
+        wanted = {"shape": (shapes,), "rest": (blendshapes,), "colors": (anchors, 3), "opacities": (anchors,)}
+        for name, size in wanted.items():
+            if name not in file.tensors or tuple(file.tensors[name].shape) != size:
+                raise BadAvatarFile(
+                    f"{path} was made with another rig (its {name!r} does not fit). Create it anew from the photo."
+                )
+        values = {name: file.tensors[name].float() for name in wanted}
+        return Avatar(**values, thumbnail=file.thumbnail, metadata=file.metadata)
+
+    def export(self, path: str | Path, expression: Expression | None = None) -> None:
+        """Write the format that the suffix names: .ply .splat .spz .png .mp4 (turntable) .flexavatar.
+
+        Raises CannotWrite, also for an unknown suffix.
+        """
+        from flexavatar.export import SPLAT_SUFFIXES, write_image, write_splats
+
+        suffix = Path(path).suffix.lower()
+        if suffix in SPLAT_SUFFIXES:
+            write_splats(path, self.gaussians(expression))
+        elif suffix == ".png":
+            write_image(path, self.render(expression))
+        elif suffix == ".mp4":
+            self.turntable(path, expression=expression)
+        elif suffix == ".flexavatar":
+            self.save(path)
+        else:
+            raise CannotWrite(f"Cannot export {path}: the suffix must be one of {', '.join(AVATAR_SUFFIXES)}.")
+
+
+def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None) -> Avatar:
+    """The rig avatar of a tracked photo."""
+    from flexavatar.texture import texture_from_photo
+
+    texture = texture_from_photo(tracked, Rig.load())
+    avatar = Avatar(
+        shape=tracked.shape.float(),
+        rest=resting_face(tracked.blendshapes),
+        colors=texture.colors,
+        opacities=texture.opacities,
+        thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
+        metadata={"model": "rig", "settings": dict(settings or {})},
+    )
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
+
+
+def resting_face(blendshapes: Tensor) -> Tensor:
+    """What of a photo's blendshapes [52] belongs to the person rather than to the moment, [52].
+
+    From one photo nobody can tell thin lips from lips rolled in. Taking these ambiguous shapes for the
+    person keeps the look of the photo; open jaws, smiles and closed eyes are taken for the moment.
+    """
+    rest = torch.zeros_like(blendshapes, dtype=torch.float32)
+    for name in RESTING_SHAPES:
+        index = BLENDSHAPE_INDEX[name]
+        rest[index] = float(blendshapes[index].clamp(0, MOST_REST))
+    return rest
+
+
+def head_motion(head_rotation: Tensor) -> Tensor:
+    """Rigid motion [..., 4, 4] that turns the canonical head about its neck joint by rotations [..., 3, 3]."""
+    joint = Rig.load().neck_joint.to(head_rotation.device)
+    motion = torch.eye(4, device=head_rotation.device).repeat(*head_rotation.shape[:-2], 1, 1)
+    motion[..., :3, :3] = head_rotation
+    motion[..., :3, 3] = joint - head_rotation @ joint
+    return motion
+
+
+def torch_device(device: Device) -> torch.device:
+    """The device to render on; "auto" takes CUDA where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

@@ -1,0 +1,47 @@
+"""From a tracked photo to the colours and opacities of the rig avatar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.rig import Rig
+from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
+from flexavatar.texture.inner import paint_eyes, paint_mouth
+from flexavatar.texture.regions import atlas_regions
+from flexavatar.texture.unwrap import unwrap
+from flexavatar.tracking import TrackedFace
+
+OPACITY = 0.985
+
+
+@dataclass(frozen=True)
+class RigTexture:
+    colors: Tensor  # [G, 3] RGB 0..1
+    opacities: Tensor  # [G] 0..1
+    trust: Tensor  # [G] 0..1, how much of the colour is the photo itself
+
+
+def texture_from_photo(tracked: TrackedFace, rig: Rig) -> RigTexture:
+    """Unwrap, complete and paint; see the modules of this package for each step."""
+    regions = atlas_regions(rig)
+    photo = unwrap(tracked, rig)
+    image = tracked.image.astype(np.float32) / 255
+    colors = person_colors(photo, regions, image, tracked.matte)
+    hidden = regions.named("mouth", "sockets") | hidden_ears(photo.color, photo.weight, colors, regions)
+    weight = np.where(hidden, 0, photo.weight)
+    target = ground(colors, regions)
+    filled = complete(photo.color, weight, target, regions)
+    unseen = (1 - np.maximum(weight, weight[:, ::-1])) * regions.scalp
+    filled += (unseen * colors["hair_contrast"] * hair_strands(regions))[..., None]
+    filled = paint_mouth(filled.clip(0, 1), rig, colors["skin"])
+    filled = paint_eyes(filled, rig, tracked, photo)
+    valid = rig.atlas.valid.numpy()
+    return RigTexture(
+        colors=torch.from_numpy(filled[valid].astype(np.float32)),
+        opacities=torch.from_numpy(OPACITY * regions.edge[valid]),
+        trust=torch.from_numpy(photo.weight[valid]),
+    )

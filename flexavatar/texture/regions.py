@@ -1,0 +1,61 @@
+"""Soft masks over the atlas, defined once on the rig's mean head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flexavatar.rig import REGION_NAMES, Rig
+
+# Height of the hairline (metres above the eyes) by angle around the head, 0 = front, 180 = nape.
+HAIRLINE = ((0, 0.068), (25, 0.066), (45, 0.052), (58, 0.030), (68, 0.000), (82, 0.008), (100, 0.012), (115, -0.022),
+            (135, -0.045), (160, -0.058), (180, -0.062))  # fmt: skip
+HEAD_AXIS = (0.0, -0.075)  # x, z of the vertical axis that the angle turns about
+RIM_FADE = 2  # texels over which the bust fades out at its rim, the bottom row of the skin chart
+EAR_CENTER, EAR_RADII = (35.0, 90.0), (13.5, 26.5)  # texels (column, row) of the right ear in the atlas
+
+
+@dataclass(frozen=True)
+class Regions:
+    """All [256, 256]; soft ones are float32 in 0..1."""
+
+    position: np.ndarray  # [256, 256, 3] of the mean head, metres; 0 where no surface is
+    skin_chart: np.ndarray  # bool: head, mouth and sockets
+    scalp: np.ndarray  # where hair grows on a full head of hair
+    torso: np.ndarray  # shoulders, chest, upper back: what clothes cover
+    face: np.ndarray  # bool: cheeks, forehead, nose, chin; certainly skin unless bearded
+    ear: np.ndarray  # bool
+    edge: np.ndarray  # 1 inside, 0 at the rim of the bust
+    region: np.ndarray  # index into REGION_NAMES, -1 where no surface is
+
+    def named(self, *names: str) -> np.ndarray:
+        """Texels [256, 256] bool of the named regions of the rig."""
+        return np.isin(self.region, [REGION_NAMES.index(n) for n in names])
+
+
+def atlas_regions(rig: Rig) -> Regions:
+    region = rig.atlas.region.numpy()
+    valid = rig.atlas.valid.numpy()
+    position = np.zeros((*valid.shape, 3), np.float32)
+    position[valid] = rig.anchors.positions(rig.mean).numpy()
+    x, y, z = np.moveaxis(position, -1, 0)
+    angle = np.degrees(np.abs(np.arctan2(x - HEAD_AXIS[0], z - HEAD_AXIS[1])))
+    hairline = np.interp(angle, [a for a, _ in HAIRLINE], [y for _, y in HAIRLINE])
+    chart = np.isin(region, [REGION_NAMES.index(n) for n in ("head", "mouth", "sockets")])
+    head = region == REGION_NAMES.index("head")
+    row, column = np.mgrid[: valid.shape[0], : valid.shape[1]] + 0.5
+    column = np.minimum(column, valid.shape[1] - column)
+    ear = head & (np.hypot((column - EAR_CENTER[0]) / EAR_RADII[0], (row - EAR_CENTER[1]) / EAR_RADII[1]) < 1)
+    scalp = _smooth((y - hairline) / 0.012) * head * ~ear
+    # The neckline falls from the nape towards the collarbones.
+    neckline = np.interp(z, [-0.17, -0.02], [-0.125, -0.185])
+    torso = _smooth((neckline - y) / 0.015) * head
+    face = head & (angle < 62) & (y < 0.055) & (y > -0.10) & (z > -0.06)
+    edge = np.where(chart, ((np.where(chart, row, 0).max() - row + 0.5) / RIM_FADE).clip(0, 1), valid)
+    return Regions(position, chart, scalp, torso, face, ear, edge.astype(np.float32), region)
+
+
+def _smooth(value) -> np.ndarray:
+    t = (value / 2 + 0.5).clip(0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)

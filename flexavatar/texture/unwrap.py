@@ -1,0 +1,73 @@
+"""What the photo says about each texel: colour and how far it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from flexavatar.render.mesh import rasterize_mesh
+from flexavatar.rig import PART_NAMES, Rig
+from flexavatar.tracking import TrackedFace
+
+DEPTH_SLACK = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
+FACING = (0.18, 0.5)  # cosine between normal and view where trust starts and where it is full
+MATTE_MARGIN = 0.014  # of the crop size: how far trust keeps from the silhouette, against background bleeding
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    color: np.ndarray  # [256, 256, 3] float32 0..1, read from the photo at every texel
+    weight: np.ndarray  # [256, 256] float32 0..1, trust; 0 where hidden, averted or outside the person
+    pixel: np.ndarray  # [256, 256, 2] where the texel falls in the crop
+
+
+def unwrap(tracked: TrackedFace, rig: Rig) -> Unwrapped:
+    """Sample the photo at every texel of the tracked, expression-posed rig."""
+    vertices = rig.pose(tracked.shape, tracked.blendshapes, tracked.head_rotation)
+    valid = rig.atlas.valid.numpy()
+    size = tracked.camera.height
+    pixels, depth = tracked.camera.project(vertices)
+    solid = rig.triangles[(rig.parts != PART_NAMES.index("lashes"))].numpy()
+    screen = np.concatenate([pixels.numpy(), depth.numpy()[:, None]], 1)
+    _, _, nearest = rasterize_mesh(screen, solid, tracked.camera.height, tracked.camera.width)
+
+    frames = rig.anchors.frames(vertices)
+    uv, z = (t.numpy() for t in tracked.camera.project(frames.means))
+    facing = _facing(frames.quats, frames.means, tracked)
+    # The farthest depth around the pixel: a texel next to its own silhouette must not hide itself.
+    tolerant = cv2.dilate(np.where(np.isfinite(nearest), nearest, 0).astype(np.float32), np.ones((3, 3), np.uint8))
+    column = uv[:, 0].astype(int).clip(0, tracked.camera.width - 1)
+    row = uv[:, 1].astype(int).clip(0, size - 1)
+    inside = (uv >= 0).all(1) & (uv[:, 0] < tracked.camera.width) & (uv[:, 1] < size)
+    seen = inside & (z < tolerant[row, column] + DEPTH_SLACK)
+
+    margin = max(3, round(MATTE_MARGIN * size)) | 1
+    matte = cv2.erode(tracked.matte.astype(np.float32), np.ones((margin, margin), np.uint8))
+    matte = cv2.GaussianBlur(matte, (0, 0), margin / 3)
+    image = tracked.image.astype(np.float32) / 255
+    pixel = np.full((*valid.shape, 2), -1.0, np.float32)
+    pixel[valid] = uv
+    trust = ((facing - FACING[0]) / (FACING[1] - FACING[0])).clip(0, 1) * seen
+    weight = np.zeros(valid.shape, np.float32)
+    weight[valid] = trust
+    weight *= ((_sample(matte, pixel) - 0.6) / 0.4).clip(0, 1)
+    return Unwrapped(_sample(image, pixel), weight, pixel)
+
+
+def _sample(source: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+    """Bilinear values of an image [S, S(, 3)] at pixel coordinates [256, 256, 2] (centres at + 0.5)."""
+    at = pixel - 0.5
+    return cv2.remap(source, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _facing(quats: torch.Tensor, means: torch.Tensor, tracked: TrackedFace) -> np.ndarray:
+    """Cosine [G] between the outward normal and the direction to the camera."""
+    w, x, y, z = quats.unbind(-1)
+    normal = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
+    matrix = tracked.camera.world_to_camera
+    eye = -matrix[:3, :3].T @ matrix[:3, 3]
+    toward = torch.nn.functional.normalize(eye - means, dim=-1)
+    return (normal * toward).sum(-1).numpy()
