@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test app lint setup system chromium clean
+
+demo: setup
+	@mkdir -p output
+	$(BIN)/flexavatar create examples/astronaut.png -o output/astronaut.flexavatar \
+	    --export output/astronaut.ply --export output/astronaut.png --export output/astronaut.mp4
+	@echo && echo "Your avatar and its files:" && ls -lh $(CURDIR)/output/astronaut.*
+
+app: setup
+	$(BIN)/python app.py
+
+test: setup $(VENV)/.dev chromium lint
+	$(BIN)/python -m pytest
+
+lint: setup $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+setup: system $(VENV)/.base
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The shared libraries of packages.txt (a Space installs the same file), where this is a Debian or Ubuntu machine.
+system:
+	@./scripts/apt_install.sh $$(cat packages.txt)
+
+# The browser test drives Chromium; without one it is skipped, and in CI it fails.
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || ./scripts/apt_install.sh chromium
+
+clean:
+	rm -rf output build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,72 @@
+"""The FlexAvatar web app: `python app.py`, or a Hugging Face Space."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import spaces  # noqa: F401  (ZeroGPU wants to be imported before torch)
+
+import gradio as gr  # isort: skip
+
+from flexavatar import FlexAvatarPipeline
+from flexavatar.app.api import add_endpoints
+from flexavatar.app.create_tab import create_tab
+from flexavatar.app.studio import Studio
+
+ROOT = Path(__file__).resolve().parent
+EXAMPLES = [str(ROOT / "examples" / "astronaut.png")]
+TITLE = "# FlexAvatar\nOne photo in, a 3D head out: turn it, animate it, download it as Gaussian splats."
+CACHE_SECONDS = 3600
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page and its API."""
+    with gr.Blocks(
+        title="FlexAvatar", analytics_enabled=False, fill_width=True, delete_cache=(CACHE_SECONDS, CACHE_SECONDS)
+    ) as page:
+        gr.Markdown(TITLE, elem_id="title")
+        with gr.Tab("Create"):
+            create_tab(studio, EXAMPLES)
+        add_endpoints(studio)
+    return page.queue(max_size=32, default_concurrency_limit=4)
+
+
+def launch(studio: Studio, host: str | None = None, port: int | None = None, block: bool = True) -> gr.Blocks:
+    """Serve the page. `block=False` returns while a thread of its own goes on serving."""
+    page = build(studio)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=not block,
+        quiet=not block,
+        max_file_size="60mb",
+        ssr_mode=False,
+        footer_links=["api"],
+        theme=gr.themes.Default(
+            primary_hue="blue",
+            neutral_hue="slate",
+            font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
+            font_mono=["ui-monospace", "Consolas", "monospace"],
+        ),
+        css_paths=[ROOT / "flexavatar" / "app" / "style.css"],
+    )
+    return page
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve the FlexAvatar web app.")
+    parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
+    parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    launch(Studio(FlexAvatarPipeline.from_pretrained("rig", device=args.device)), args.host, args.port)
+
+
+if __name__ == "__main__":
+    main()

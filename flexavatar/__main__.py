@@ -1,0 +1,5 @@
+"""`python -m flexavatar`: the same as the `flexavatar` command."""
+
+from flexavatar.cli import run
+
+run()

@@ -1,0 +1,67 @@
+"""Expression controls: presets, one slider for each ARKit blendshape, and the head's rotation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import gradio as gr
+
+from flexavatar.expression import ARKIT_BLENDSHAPES, PRESETS, Expression, rotation_from_angles
+
+GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
+    "Mouth": ("mouth",),
+    "Jaw": ("jaw", "tongue"),
+    "Eyes": ("eye",),
+    "Brows": ("brow",),
+    "Cheeks": ("cheek", "nose"),
+}
+HEAD_TURNS = ("Turn (to the subject's left)", "Nod (down)", "Tilt (to the right shoulder)")
+LARGEST_TURN = 45.0  # degrees
+
+
+@dataclass(frozen=True)
+class ExpressionControls:
+    preset: gr.Radio
+    blendshapes: list[gr.Slider]  # in the order of ARKIT_BLENDSHAPES
+    turns: list[gr.Slider]  # in the order of HEAD_TURNS
+
+    @property
+    def sliders(self) -> list[gr.Slider]:
+        """The inputs from which `expression_of` makes an Expression."""
+        return [*self.blendshapes, *self.turns]
+
+
+def expression_controls() -> ExpressionControls:
+    """Lay out the controls in the current Blocks context."""
+    preset = gr.Radio([*PRESETS], value="neutral", label="Expression", elem_classes="pills")
+    by_name: dict[str, gr.Slider] = {}
+    with gr.Tabs():
+        for title, prefixes in GROUPS.items():
+            with gr.Tab(title), gr.Row(elem_classes="sliders"):
+                for name in ARKIT_BLENDSHAPES:
+                    if name.startswith(prefixes):
+                        by_name[name] = gr.Slider(0, 1, value=0, step=0.01, label=_label(name), buttons=[])
+        with gr.Tab("Head turn"), gr.Row(elem_classes="sliders"):
+            turns = [gr.Slider(-LARGEST_TURN, LARGEST_TURN, 0, step=1, label=t, buttons=[]) for t in HEAD_TURNS]
+    return ExpressionControls(preset, [by_name[name] for name in ARKIT_BLENDSHAPES], turns)
+
+
+def expression_of(values: tuple[float, ...]) -> Expression:
+    """The expression that the values of `ExpressionControls.sliders` describe."""
+    count = len(ARKIT_BLENDSHAPES)
+    weights = dict(zip(ARKIT_BLENDSHAPES, values[:count], strict=True))
+    yaw, pitch, roll = values[count:]
+    return Expression.of(weights, rotation_from_angles(yaw, pitch, roll))
+
+
+def slider_values(preset: str) -> list[float]:
+    """What the sliders show for a preset; the head looks straight ahead."""
+    return [*(round(w, 4) for w in Expression.of(preset).blendshapes.tolist()), *(0.0 for _ in HEAD_TURNS)]
+
+
+def _label(name: str) -> str:
+    """ "eyeBlinkLeft" -> "Blink left"; "jawOpen" -> "Open"."""
+    words = re.findall(r"[A-Z]?[a-z]+", name)
+    keep = words[1:] if words[0] in ("mouth", "jaw", "eye", "brow") else words
+    return " ".join(keep).lower().capitalize()

@@ -1,0 +1,123 @@
+"""The whole path from a photo to an avatar, as one object that the app, the CLI and scripts share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flexavatar import __version__
+from flexavatar.errors import RendererUnavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from flexavatar.avatar import Avatar
+    from flexavatar.tracking import FaceTracker, TrackedFace
+
+    Photo = str | Path | bytes | np.ndarray | Image.Image
+
+# Share of the work that is done when a stage starts, from timings on 2 CPU cores.
+_DONE_BEFORE = {
+    "reading photo": 0.0,
+    "finding the face": 0.1,
+    "cutting out": 0.2,
+    "tracking": 0.3,
+    "unwrapping": 0.5,
+}
+
+log = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+Face = int | Literal["largest"] | None
+Progress = Callable[[str, float], None]  # (name of the stage that starts now, share of the work that is done, 0..1)
+
+MODELS: dict[str, str] = {"rig": "the morphable head, textured by unwrapping the photo"}
+
+
+class FlexAvatarPipeline:
+    """Makes avatars from photos. Build one with `from_pretrained`; it may be used from several threads."""
+
+    def __init__(self, model: str, device: Literal["cpu", "cuda"], tracker: FaceTracker) -> None:
+        self.model = model
+        self.device: Device = device
+        self._tracker = tracker
+
+    @classmethod
+    def from_pretrained(cls, name: str = "rig", device: Device = "auto") -> FlexAvatarPipeline:
+        """The pipeline of the model `name`. `device` "auto" takes a CUDA GPU where there is one.
+
+        Raises ValueError for an unknown model and RendererUnavailable for "cuda" without a CUDA GPU.
+        """
+        if name not in MODELS:
+            known = "; ".join(f"{key!r} ({text})" for key, text in MODELS.items())
+            raise ValueError(f"There is no model {name!r}. Choose one of: {known}.")
+        from flexavatar.tracking import FaceTracker
+
+        return cls(name, resolve_device(device), FaceTracker())
+
+    def create(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> Avatar:
+        """The avatar of the person in `photo`.
+
+        `photo` is a path, the bytes of an image file, a uint8 array [H, W, 3] or a PIL image. With several faces in
+        it, `face` says which one: an index into the boxes of SeveralFacesFound (0 is the largest), or "largest".
+        `progress` is called on this thread when a stage starts, and at last with ("done", 1.0).
+
+        Raises UnreadableImage, NoFaceFound, FaceTooSmall or SeveralFacesFound.
+        """
+        return self.build(self.track(photo, face, progress), progress)
+
+    def track(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> TrackedFace:
+        """The first half of `create`: the cropped, cut out and tracked face."""
+        from flexavatar.images import read_image
+
+        report = progress or _ignore
+        start = time.perf_counter()
+        report("reading photo", 0.0)
+        image = read_image(photo)
+        tracked = self._tracker.track_image(image, face, lambda stage: report(stage, _DONE_BEFORE[stage]))
+        log.info("tracked a face in %.2f s, landmark error %.4f", time.perf_counter() - start, tracked.error)
+        return tracked
+
+    def build(self, tracked: TrackedFace, progress: Progress | None = None) -> Avatar:
+        """The second half of `create`: an avatar of a tracked face."""
+        from flexavatar.avatar import create_rig_avatar
+
+        report = progress or _ignore
+        start = time.perf_counter()
+        report("unwrapping", _DONE_BEFORE["unwrapping"])
+        settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
+        avatar = create_rig_avatar(tracked, settings)
+        log.info("built an avatar in %.2f s", time.perf_counter() - start)
+        report("done", 1.0)
+        return avatar
+
+    def close(self) -> None:
+        """Free the tracker's native objects; the avatars stay usable."""
+        self._tracker.close()
+
+    def __enter__(self) -> FlexAvatarPipeline:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
+    """ "cpu" or "cuda". Raises RendererUnavailable where "cuda" is asked for and there is none."""
+    import torch
+
+    if device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise RendererUnavailable("This machine has no CUDA GPU that torch can use. Use device 'cpu' or 'auto'.")
+    return "cpu"
+
+
+def _ignore(stage: str, fraction: float) -> None:
+    pass
