@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flexavatar.rig.rig import ATLAS_SIZE, Rig
+from flexavatar.rig.rig import ATLAS_SIZE, REGION_NAMES, Rig
 
 SPREAD = 0.62  # standard deviation of a surface Gaussian in texels: the least that shows no gaps
 LIMITS = (2e-4, 4e-3)  # metres: sheared triangles must not turn into plates
+STRETCH = 1.6  # times the size at rest: else the corners of an open mouth grow whiskers
+STRETCH_FREELY = 2.5e-3  # metres: lids lie folded at rest and must close without gaps
+STRETCH_CAVITY = 2.0e-3  # metres: the cavity's walls start at the lips and must not stick out between them
 LONGEST = 5.0  # times the short side: nor into needles
 THICKNESS = 0.35  # of the smaller tangential deviation
 
@@ -30,6 +33,7 @@ class SurfaceAnchors:
 
     corners: Tensor  # [G, 3] vertex ids
     weights: Tensor  # [G, 3 (position, along u, along v), 3 corners]
+    longest: Tensor  # [G] metres, the largest deviation that an expression may stretch the Gaussian to
 
     def __len__(self) -> int:
         return len(self.corners)
@@ -56,7 +60,7 @@ class SurfaceAnchors:
         normal = torch.linalg.cross(second, first)
         large = ((e + g + root) / 2).clamp_min(0).sqrt()
         small = ((e + g - root) / 2).clamp_min(0).sqrt()
-        large = (SPREAD * large).clamp(*LIMITS)
+        large = torch.minimum((SPREAD * large).clamp(*LIMITS), self.longest)
         small = torch.maximum((SPREAD * small).clamp(*LIMITS), large / LONGEST)
         tangential = torch.stack([large, small], -1)
         scales = torch.cat([tangential, THICKNESS * tangential[..., 1:]], -1)
@@ -74,7 +78,13 @@ def surface_anchors(rig: Rig) -> SurfaceAnchors:
     area = torch.where(area.abs() < 1e-6, torch.full_like(area, 1e-6), area)
     du = torch.stack([a[:, 1] - b[:, 1], b[:, 1], -a[:, 1]], -1) / area[:, None]
     dv = torch.stack([b[:, 0] - a[:, 0], -b[:, 0], a[:, 0]], -1) / area[:, None]
-    return SurfaceAnchors(corners, torch.stack([rig.atlas.barycentric[valid], du, dv], 1))
+    weights = torch.stack([rig.atlas.barycentric[valid], du, dv], 1)
+    anywhere = torch.full((len(corners),), LIMITS[1])
+    at_rest = SurfaceAnchors(corners, weights, anywhere).frames(rig.mean).scales[:, 0]
+    cavity = rig.atlas.region[valid] == REGION_NAMES.index("mouth")
+    longest = (STRETCH * at_rest).clamp_min(STRETCH_FREELY)
+    longest[cavity] = longest[cavity].clamp_max(STRETCH_CAVITY)
+    return SurfaceAnchors(corners, weights, longest)
 
 
 def quaternions(rotation: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flexavatar.rig import Rig
 from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
-from flexavatar.texture.inner import paint_eyes, paint_mouth
+from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_teeth
 from flexavatar.texture.regions import atlas_regions
 from flexavatar.texture.unwrap import unwrap
 from flexavatar.tracking import TrackedFace
@@ -42,6 +42,6 @@ def texture_from_photo(tracked: TrackedFace, rig: Rig) -> RigTexture:
     valid = rig.atlas.valid.numpy()
     return RigTexture(
         colors=torch.from_numpy(filled[valid].astype(np.float32)),
-        opacities=torch.from_numpy(OPACITY * regions.edge[valid]),
+        opacities=torch.from_numpy(OPACITY * (regions.edge * visible_teeth(regions))[valid]),
         trust=torch.from_numpy(photo.weight[valid]),
     )

