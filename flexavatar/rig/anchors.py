@@ -104,3 +104,9 @@ def quaternions(rotation: Tensor) -> Tensor:
     )  # fmt: skip
     chosen = table.gather(-2, best[..., None].expand(*best.shape, 4)).squeeze(-2)
     return torch.nn.functional.normalize(chosen, dim=-1)
+
+
+def outward_normals(quats: Tensor) -> Tensor:
+    """The third axis [..., G, 3] of anchor frames given as quaternions [..., G, 4]."""
+    w, x, y, z = quats.unbind(-1)
+    return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)

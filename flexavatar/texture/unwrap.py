@@ -10,6 +10,7 @@ import torch
 
 from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import PART_NAMES, REGION_NAMES, Rig
+from flexavatar.rig.anchors import outward_normals
 from flexavatar.tracking import TrackedFace
 
 DEPTH_SLACK = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
@@ -57,14 +58,14 @@ def unwrap(tracked: TrackedFace, rig: Rig) -> Unwrapped:
     trust = ((facing - FACING[0]) / (FACING[1] - FACING[0])).clip(0, 1) * seen
     weight = np.zeros(valid.shape, np.float32)
     weight[valid] = trust
-    weight *= ((_sample(matte, pixel) - 0.6) / 0.4).clip(0, 1)
+    weight *= ((sample(matte, pixel) - 0.6) / 0.4).clip(0, 1)
     # The fit is a millimetre off here and there: skin must not take the colour of teeth or eyes, nor eyes that of lids.
     region = rig.atlas.region.numpy()
     eyes = np.isin(region, [REGION_NAMES.index("eye_left"), REGION_NAMES.index("eye_right")])
-    mouth_open = _sample(_openings(tracked, INNER_LIPS), pixel)
-    eyes_open = _sample(_openings(tracked, RIGHT_EYE, LEFT_EYE), pixel)
+    mouth_open = sample(_openings(tracked, INNER_LIPS), pixel)
+    eyes_open = sample(_openings(tracked, RIGHT_EYE, LEFT_EYE), pixel)
     weight *= np.where(eyes, eyes_open, (1 - mouth_open) * (1 - eyes_open))
-    return Unwrapped(_sample(image, pixel), weight, pixel)
+    return Unwrapped(sample(image, pixel), weight, pixel)
 
 
 def _openings(tracked: TrackedFace, *loops: tuple[int, ...]) -> np.ndarray:
@@ -75,7 +76,7 @@ def _openings(tracked: TrackedFace, *loops: tuple[int, ...]) -> np.ndarray:
     return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
 
 
-def _sample(source: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+def sample(source: np.ndarray, pixel: np.ndarray) -> np.ndarray:
     """Bilinear values of an image [S, S(, 3)] at pixel coordinates [256, 256, 2] (centres at + 0.5)."""
     at = pixel - 0.5
     return cv2.remap(source, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -83,8 +84,7 @@ def _sample(source: np.ndarray, pixel: np.ndarray) -> np.ndarray:
 
 def _facing(quats: torch.Tensor, means: torch.Tensor, tracked: TrackedFace) -> np.ndarray:
     """Cosine [G] between the outward normal and the direction to the camera."""
-    w, x, y, z = quats.unbind(-1)
-    normal = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
+    normal = outward_normals(quats)
     matrix = tracked.camera.world_to_camera
     eye = -matrix[:3, :3].T @ matrix[:3, 3]
     toward = torch.nn.functional.normalize(eye - means, dim=-1)

@@ -1,0 +1,224 @@
+"""flex-s: the small network that runs on a CPU, its Gaussians anchored to the posed rig.
+
+It keeps the paper's parts (joint-attention encoder and decoder, bias sinks, StyleGAN-PixelShuffle upsampler) and
+differs in three declared ways, each a field of `FlexSConfig`: anchors on the rig posed by shape and expression,
+queries that read the photo unwrapped around the rig, and the same features as a skip into the upsampled map. Output
+layers start at zero, so the untrained network is exactly the rig avatar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flexavatar.camera import Camera
+from flexavatar.expression import Expression
+from flexavatar.gaussians import Gaussians
+from flexavatar.model.attention import CausalTransformer, JointTransformer
+from flexavatar.model.config import UpsamplerConfig
+from flexavatar.model.decoder import BiasSink, expression_mlp
+from flexavatar.model.embedding import PointEmbedding, pluecker_rays
+from flexavatar.model.upsampler import Upsampler
+from flexavatar.rig import Rig
+from flexavatar.rig.rig import ATLAS_SIZE
+from flexavatar.texture.shells import SHELL_CHANNELS
+
+
+@dataclass(frozen=True)
+class FlexSConfig:
+    width: int = 256  # D
+    n_heads: int = 4
+    grid: int = 32  # the avatar code has grid x grid tokens over the atlas
+    image_size: int = 256  # pixels of the head crop that the encoder reads
+    patch_size: int = 16  # pixels
+    n_image_layers: int = 2
+    n_encoder_layers: int = 3
+    n_decoder_layers: int = 3
+    n_expression_tokens: int = 4
+    expression_dim: int = 58  # 52 ARKit blendshapes and the head rotation (6D)
+    upsampler: UpsamplerConfig = field(default_factory=lambda: UpsamplerConfig(4, 16384, 128, 1))
+    head_hidden: int = 64
+    max_offset: float = 0.15  # metres a Gaussian may leave its anchor, along each axis: long hair
+    max_log_scale: float = 2.0
+    anchors: Literal["posed", "rest"] = "posed"  # the rig posed by shape and expression, or its mean at rest
+    queries: Literal["unwrapped", "points"] = "unwrapped"
+    skip: Literal["unwrapped", "none"] = "unwrapped"
+
+
+FLEX_S = FlexSConfig()
+
+
+@dataclass(frozen=True)
+class FlexSObservation:
+    """What the network is given of B people: one tracked photo each."""
+
+    images: Tensor  # [B, 3, S, S] the matted head crop on white, 0..1
+    camera: Camera  # [B] of the crop, any size; the canonical head frame is its world
+    shells: Tensor  # [B, 18, 256, 256] `photo_shells`
+    shape: Tensor  # [B, K] of the rig
+    rest: Tensor  # [B, 52] resting blendshapes
+    colors: Tensor  # [B, G, 3] of the rig avatar
+    opacities: Tensor  # [B, G] of the rig avatar
+
+
+class FlexSEncoder(nn.Module):
+    """A = MMDiT(queries of the rig's atlas, tokens of the image) (Eq. 4-7)."""
+
+    points: Tensor
+
+    def __init__(self, config: FlexSConfig, points: Tensor) -> None:
+        """points [T, 3]: where the atlas cells lie on the mean head, metres."""
+        super().__init__()
+        self.config = config
+        width, patch = config.width, config.patch_size
+        self.patchify = nn.Conv2d(3 + 6, width, patch, patch, bias=False)
+        n_tokens = (config.image_size // patch) ** 2
+        self.image_transformer = CausalTransformer(width, config.n_heads, config.n_image_layers, n_tokens)
+        self.point_embedding = PointEmbedding(width)
+        cell = ATLAS_SIZE // config.grid
+        self.unwrapped = nn.Conv2d(SHELL_CHANNELS, width, cell, cell) if config.queries == "unwrapped" else None
+        self.transformer = JointTransformer(width, config.n_heads, config.n_encoder_layers)
+        self.register_buffer("points", points, persistent=False)
+
+    def forward(self, observation: FlexSObservation) -> Tensor:
+        """Avatar codes [B, T, D]."""
+        images, camera = observation.images, observation.camera
+        size = torch.tensor([camera.width, camera.height, 1.0], device=images.device)
+        world = torch.linalg.inv(camera.world_to_camera)
+        rays = pluecker_rays(world, camera.intrinsics / size[:, None], *images.shape[-2:])
+        tokens = self.image_transformer(self.patchify(torch.cat([images, rays], 1)).flatten(2).mT)
+        queries = self.point_embedding(self.points).expand(len(images), -1, -1)
+        if self.unwrapped is not None:
+            queries = queries + self.unwrapped(observation.shells).flatten(2).mT
+        return self.transformer(queries, tokens)
+
+
+class FlexSDecoder(nn.Module):
+    """Avatar code + expression + bias sink -> attributes [B, G, 14] relative to the rig avatar (Eq. 8-14, 16)."""
+
+    uvs: Tensor
+
+    def __init__(self, config: FlexSConfig, uvs: Tensor) -> None:
+        """uvs [G, 2]: the texels in -1..1."""
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.expression_mlp = expression_mlp(config.expression_dim, width, config.n_expression_tokens * width)
+        self.bias_sinks = nn.Embedding(len(get_args(BiasSink)), width)
+        nn.init.normal_(self.bias_sinks.weight, std=0.02)
+        self.transformer = JointTransformer(width, config.n_heads, config.n_decoder_layers)
+        self.upsampler = Upsampler(config.upsampler, width, config.grid)
+        channels = width // config.upsampler.upscale**2
+        self.skip = None
+        if config.skip == "unwrapped":
+            self.skip = nn.Sequential(
+                nn.Conv2d(SHELL_CHANNELS, 2 * channels, 3, padding=1), nn.GELU(), nn.Conv2d(2 * channels, channels, 1)
+            )
+            channels *= 2
+        self.hidden = nn.Linear(channels, config.head_hidden)
+        self.out = nn.Linear(config.head_hidden, 3 + 3 + 4 + 1 + 3)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.register_buffer("uvs", uvs, persistent=False)
+
+    def forward(
+        self, code: Tensor, shells: Tensor, expression: Tensor, bias_sink: BiasSink | Sequence[BiasSink]
+    ) -> Tensor:
+        """code [B, T, D], shells [B, 18, 256, 256], expression [B, 58]; one bias sink, or one a person."""
+        config, batch = self.config, len(code)
+        names = [bias_sink] * batch if isinstance(bias_sink, str) else list(bias_sink)
+        rows = torch.tensor([get_args(BiasSink).index(name) for name in names], device=code.device)
+        tokens = self.expression_mlp(expression).unflatten(-1, (config.n_expression_tokens, -1))
+        context = torch.cat([self.bias_sinks(rows)[:, None].to(tokens.dtype), tokens], 1)
+        features = self.transformer(code, context)
+        with torch.autocast(code.device.type, enabled=False):
+            features = self.upsampler(features.float().mT.unflatten(-1, (config.grid, config.grid)))
+            sampled = _sample(features, self.uvs)  # Eq. 12
+            if self.skip is not None:
+                sampled = torch.cat([sampled, _sample(self.skip(shells), self.uvs)], -1)
+            return self.out(F.gelu(self.hidden(sampled)))
+
+
+class FlexS(nn.Module):
+    """The whole network over one rig. `decode` may be called for many expressions of one code."""
+
+    def __init__(self, config: FlexSConfig = FLEX_S, rig: Rig | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.rig = rig or Rig.load()
+        valid = self.rig.atlas.valid
+        row, column = valid.nonzero().unbind(-1)
+        uvs = (torch.stack([column, row], -1) + 0.5) / ATLAS_SIZE * 2 - 1
+        self.encoder = FlexSEncoder(config, _cell_points(self.rig, config.grid))
+        self.decoder = FlexSDecoder(config, uvs)
+        torso = self.rig.anchors.interpolate(self.rig.torso_weights[:, None])
+        self.register_buffer("torso", torso, persistent=False)
+
+    torso: Tensor  # [G, 1]
+
+    def encode(self, observation: FlexSObservation) -> Tensor:
+        """Avatar codes [B, T, D]."""
+        return self.encoder(observation)
+
+    def decode(
+        self,
+        code: Tensor,
+        observation: FlexSObservation,
+        expression: Expression,
+        bias_sink: BiasSink | Sequence[BiasSink] = "multiview",
+    ) -> Gaussians:
+        """Gaussians [B, G] in the canonical head frame for codes [B, T, D] and expressions [B]."""
+        out = self.decoder(code, observation.shells, expression.code(), bias_sink)
+        offset, scale, turn, opacity, color = out.split([3, 3, 4, 1, 3], -1)
+        frames = self._anchors(observation, expression)
+        offset = self.config.max_offset * torch.tanh(offset)
+        # What hangs on the torso turns with it.
+        torso_turn = offset @ expression.head_rotation
+        offset = offset + self.torso * (torso_turn - offset)
+        identity = torch.tensor([1.0, 0.0, 0.0, 0.0], device=out.device)
+        base = torch.logit(observation.opacities.clamp(1e-4, 1 - 1e-4))
+        return Gaussians(
+            means=frames.means + offset,
+            quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
+            scales=frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale)),
+            opacities=torch.sigmoid(base + opacity[..., 0]),
+            colors=(observation.colors + torch.tanh(color)).clamp(0, 1),
+        )
+
+    def _anchors(self, observation: FlexSObservation, expression: Expression):
+        if self.config.anchors == "rest":
+            vertices = self.rig.mean.expand(len(observation.shape), -1, -1)
+            return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
+        blendshapes = expression.blendshapes + observation.rest * (1 - expression.blendshapes)
+        return self.rig.anchors.frames(self.rig.pose(observation.shape, blendshapes, expression.head_rotation))
+
+
+def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of quaternions [..., 4], order w, x, y, z: first b, then a."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        [aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
+         aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw], -1,
+    )  # fmt: skip
+
+
+def _sample(values: Tensor, uvs: Tensor) -> Tensor:
+    """Bilinear samples [B, G, C] of maps [B, C, R, R] at uvs [G, 2], the border repeated beyond the texel centres."""
+    grid = uvs[None, :, None].expand(len(values), -1, -1, -1)
+    return F.grid_sample(values, grid, padding_mode="border", align_corners=False)[..., 0].mT
+
+
+def _cell_points(rig: Rig, grid: int) -> Tensor:
+    """Mean position [grid * grid, 3] of the valid texels of every atlas cell; the origin for cells without any."""
+    valid = rig.atlas.valid
+    position = torch.zeros(*valid.shape, 3)
+    position[valid] = rig.anchors.positions(rig.mean)
+    total = F.avg_pool2d(position.permute(2, 0, 1)[None], ATLAS_SIZE // grid)
+    share = F.avg_pool2d(valid[None, None].float(), ATLAS_SIZE // grid)
+    return (total / share.clamp_min(1e-6))[0].flatten(1).T.contiguous()

@@ -1,0 +1,150 @@
+"""flex-s: untrained it is the rig avatar; every part learns; the three declared differences are really switches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flexavatar.avatar import Avatar, create_rig_avatar
+from flexavatar.camera import Camera
+from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.model.flex_s import FLEX_S, FlexS, FlexSObservation
+from flexavatar.model.observation import observe
+from flexavatar.render import render
+from flexavatar.texture.shells import SHELL_CHANNELS
+from flexavatar.tracking import track_image
+
+ASTRONAUT = Path(__file__).parents[2] / "examples" / "astronaut.png"
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Avatar, FlexSObservation]:
+    tracked = track_image(np.asarray(Image.open(ASTRONAUT).convert("RGB")))
+    avatar = create_rig_avatar(tracked)
+    return avatar, observe(tracked, avatar)
+
+
+@pytest.fixture(scope="module")
+def network() -> FlexS:
+    torch.manual_seed(0)
+    return FlexS().eval()
+
+
+def batched(expression: Expression) -> Expression:
+    return Expression(expression.blendshapes[None], expression.head_rotation[None])
+
+
+def trained_a_little(network: FlexS) -> FlexS:
+    """The same network with output layers that are not zero, so that everything before them matters."""
+    torch.manual_seed(1)
+    twin = FlexS(network.config)
+    torch.nn.init.normal_(twin.decoder.out.weight, std=0.05)
+    return twin.eval()
+
+
+@torch.no_grad()
+def test_untrained_network_is_the_rig_avatar(made, network):
+    avatar, observation = made
+    code = network.encode(observation)
+    assert code.shape == (1, 1024, FLEX_S.width)
+    camera = Camera.orbit(20, 5, 256)
+    for expression in (Expression.neutral(), Expression.of("smile", rotation_from_angles(yaw=15))):
+        ours = network.decode(code, observation, batched(expression))[0]
+        theirs = avatar.gaussians(expression)
+        pictures = [render(g, camera).rgb for g in (ours, theirs)]
+        assert (pictures[0] - pictures[1]).abs().max() < 1e-3
+
+
+def test_size():
+    parameters = sum(p.numel() for p in FlexS().parameters())
+    assert parameters <= 15_000_000
+
+
+def test_shells_see_the_person_and_what_stands_around(made):
+    shells = made[1].shells[0]
+    assert shells.shape == (SHELL_CHANNELS, 256, 256)
+    matte = shells[3:16:4]
+    assert matte[0].mean() > matte[3].mean(), "farther out there is more background"
+    assert matte.min() >= 0 and matte.max() <= 1
+    assert shells[-1].abs().max() <= 1.001
+
+
+@torch.no_grad()
+def test_bias_sink_and_expression_change_the_output(made, network):
+    twin, observation = trained_a_little(network), made[1]
+    code = twin.encode(observation)
+    neutral = batched(Expression.neutral()).code()
+    many = twin.decoder(code, observation.shells, neutral, "multiview")
+    mono = twin.decoder(code, observation.shells, neutral, "monocular")
+    smile = twin.decoder(code, observation.shells, batched(Expression.of("smile")).code(), "multiview")
+    assert (many - mono).abs().max() > 1e-4
+    assert (many - smile).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_batch_equals_loop(made, network):
+    twin, one = trained_a_little(network), made[1]
+    camera = Camera(
+        one.camera.world_to_camera.repeat(2, 1, 1),
+        one.camera.intrinsics.repeat(2, 1, 1),
+        one.camera.width,
+        one.camera.height,
+    )
+    pair = FlexSObservation(
+        images=torch.cat([one.images, one.images.flip(-1)]),
+        camera=camera,
+        shells=torch.cat([one.shells, one.shells.flip(-1)]),
+        shape=one.shape.repeat(2, 1),
+        rest=one.rest.repeat(2, 1),
+        colors=one.colors.repeat(2, 1, 1),
+        opacities=one.opacities.repeat(2, 1),
+    )
+    both = Expression(torch.rand(2, 52), torch.eye(3).repeat(2, 1, 1))
+    together = twin.decode(twin.encode(pair), pair, both, ("multiview", "monocular"))
+    alone = twin.decode(twin.encode(one), one, Expression(both.blendshapes[:1], both.head_rotation[:1]))
+    assert torch.allclose(together[0].means, alone[0].means, atol=1e-4)
+    assert torch.allclose(together[0].colors, alone[0].colors, atol=1e-4)
+
+
+def test_every_parameter_learns(made, network):
+    twin, observation = trained_a_little(network), made[1]
+    expression = batched(Expression.of("surprise"))
+    gaussians = twin.decode(twin.encode(observation), observation, expression)
+    weights = torch.linspace(0.5, 1.5, gaussians.means.shape[1])
+    loss = (gaussians.means.sum(-1) * weights).sum() + (gaussians.colors.sum(-1) * weights).sum()
+    loss = loss + gaussians.scales.sum() * 100 + gaussians.opacities.sum() + gaussians.quats[..., 1].sum()
+    loss.backward()
+    idle = {n for n, p in twin.named_parameters() if p.grad is None or p.grad.abs().max() == 0}
+    # A query that nobody asks: the last joint block drops its context, and a style's weight meets a zero latent.
+    last = (f"layers.{FLEX_S.n_encoder_layers - 1}.attn.", f"layers.{FLEX_S.n_decoder_layers - 1}.attn.")
+    allowed = {
+        n for n in idle
+        if n.endswith("affine.weight") or (any(s in n for s in last) and ("add_q_proj" in n or "norm_added_q" in n))
+    }  # fmt: skip
+    assert idle == allowed
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [{"anchors": "rest"}, {"queries": "points"}, {"skip": "none"}])
+def test_declared_differences_are_switches(made, change):
+    network = trained_a_little(FlexS(replace(FLEX_S, **change)))
+    observation = made[1]
+    gaussians = network.decode(network.encode(observation), observation, batched(Expression.of("open mouth")))
+    assert torch.isfinite(gaussians.means).all()
+    if change.get("anchors") == "rest":
+        calm = network.rig.anchors.positions(network.rig.mean)
+        assert (gaussians.means[0] - calm).abs().max() <= FLEX_S.max_offset * 1.01
+
+
+@torch.no_grad()
+def test_bfloat16_stays_close(made, network):
+    twin, observation = trained_a_little(network), made[1]
+    expression = batched(Expression.of("smile"))
+    full = twin.decode(twin.encode(observation), observation, expression)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = twin.decode(twin.encode(observation).float(), observation, expression)
+    assert (full.means - half.means).abs().mean() < 2e-3
+    assert (full.colors - half.colors).abs().mean() < 2e-2
