@@ -128,6 +128,14 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--expression", type=_checked(_parse_expression), help=_EXPRESSION_HELP)
     export.set_defaults(command=_export)
 
+    fetch = commands.add_parser("fetch", parents=[common], help="download a research model from its authors")
+    fetch.add_argument("model", choices=("flex-1",))
+    fetch.add_argument(
+        "--folder", type=Path, default=Path.home() / ".cache" / "flexavatar" / "flex-1", help="where to (%(default)s)"
+    )
+    fetch.add_argument("--accept-license", action="store_true", help="accept CC BY-NC 4.0 without being asked")
+    fetch.set_defaults(command=_fetch)
+
     info = commands.add_parser("info", parents=[common], help="say what an avatar file holds")
     info.add_argument("avatar", type=Path)
     info.set_defaults(command=_info)
@@ -208,6 +216,19 @@ def _info(args: argparse.Namespace) -> Result:
         "gaussians": len(avatar.gaussians()),
         **avatar.metadata,
     }
+
+
+def _fetch(args: argparse.Namespace) -> Result:
+    from flexavatar.fetch import LICENSE, fetch_flex1
+
+    accepted = args.accept_license
+    if not accepted and sys.stdin.isatty():
+        sys.stderr.write(f"FLEX-1 is licensed under {LICENSE}. Accept? [yes/no] ")
+        sys.stderr.flush()
+        accepted = sys.stdin.readline().strip().lower() == "yes"
+    with _progress_bar() as report:
+        files = fetch_flex1(args.folder, accepted, report)
+    return {"files": [str(file) for file in files]}
 
 
 _FPS = 25

@@ -154,3 +154,9 @@ def test_read_only_folder(tmp_path: Path, avatar_file: Path, capsys: pytest.Capt
 def test_wrong_usage_is_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_fetch_asks_for_the_licence(tmp_path, capsys):
+    assert main(["fetch", "flex-1", "--folder", str(tmp_path / "flex-1")]) == 3
+    assert "CC BY-NC" in capsys.readouterr().err
+    assert not (tmp_path / "flex-1").exists()

@@ -1,0 +1,1 @@
+"""Refining an avatar code against its observations."""
