@@ -22,7 +22,6 @@ OPACITY = 0.985
 class RigTexture:
     colors: Tensor  # [G, 3] RGB 0..1
     opacities: Tensor  # [G] 0..1
-    trust: Tensor  # [G] 0..1, how much of the colour is the photo itself
 
 
 def texture_from_photo(tracked: TrackedFace, rig: Rig) -> RigTexture:
@@ -38,10 +37,9 @@ def texture_from_photo(tracked: TrackedFace, rig: Rig) -> RigTexture:
     unseen = (1 - np.maximum(weight, weight[:, ::-1])) * regions.scalp
     filled += (unseen * colors["hair_contrast"] * hair_strands(regions))[..., None]
     filled = paint_mouth(filled.clip(0, 1), rig, colors["skin"])
-    filled = paint_eyes(filled, rig, tracked, photo)
+    filled = paint_eyes(filled, rig, photo)
     valid = rig.atlas.valid.numpy()
     return RigTexture(
         colors=torch.from_numpy(filled[valid].astype(np.float32)),
         opacities=torch.from_numpy(OPACITY * (regions.edge * visible_teeth(regions))[valid]),
-        trust=torch.from_numpy(photo.weight[valid]),
     )

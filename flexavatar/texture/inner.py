@@ -7,7 +7,6 @@ import numpy as np
 from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.texture.regions import Regions
 from flexavatar.texture.unwrap import Unwrapped
-from flexavatar.tracking import TrackedFace
 
 IRIS_RADIUS = 0.0059  # metres; nearly the same for every adult
 PUPIL = 0.42  # of the iris radius
@@ -15,7 +14,7 @@ SCLERA = np.array([0.88, 0.85, 0.83])
 BROWN = np.array([0.28, 0.18, 0.11])
 
 
-def paint_eyes(color: np.ndarray, rig: Rig, tracked: TrackedFace, photo: Unwrapped) -> np.ndarray:
+def paint_eyes(color: np.ndarray, rig: Rig, photo: Unwrapped) -> np.ndarray:
     """Both eyeballs: sclera, limbus, iris and pupil around the gaze axis, brightness and iris from the photo."""
     region = rig.atlas.region.numpy()
     position = np.zeros((*region.shape, 3), np.float32)

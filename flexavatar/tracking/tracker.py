@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +30,6 @@ VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
 
 FaceChoice = int | Literal["largest"] | None
 Stage = Callable[[str], None]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,6 @@ def main() -> None:
         mesh.triangles,
         mesh.parts,
         mesh.skin_texture,
-        mesh.mirror,
         skins,
         ASSETS / "models" / "face_landmarker.task",
     )

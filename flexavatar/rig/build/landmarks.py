@@ -23,7 +23,7 @@ SIZE = 640
 FIRST_IRIS = 468  # landmarks 468..472 lie on the subject's right eye, 473..477 on the left
 
 
-def bind_landmarks(vertices, triangles, parts, skin_texture, mirror, skins: Path, model: Path):
+def bind_landmarks(vertices, triangles, parts, skin_texture, skins: Path, model: Path):
     """Bind every landmark to a point of a triangle.
 
     Returns vertex ids [478, 3], barycentric coordinates [478, 3], weights [478] in 0..1 and the spread
