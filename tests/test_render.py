@@ -333,7 +333,7 @@ def test_an_error_on_a_helper_thread_is_raised():
         threads.run_on_threads(kernel, 2)
 
 
-def test_a_forked_process_can_render():
+def fork_and_render() -> None:
     set_threads(2)
     render(cloud(), view(), backend="cpu")
     child = os.fork()
@@ -341,6 +341,14 @@ def test_a_forked_process_can_render():
         ok = bool(render(cloud(), view(), backend="cpu").alpha.max() > 0)
         os._exit(0 if ok else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_forked_process_can_render():
+    # In a process of its own: OpenMP's threads, which other tests have started, do not survive any fork.
+    here = os.path.dirname(os.path.abspath(__file__))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])}
+    script = "import test_render; test_render.fork_and_render()"
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, check=True)
 
 
 def test_cache_falls_back_to_a_temporary_folder(monkeypatch, tmp_path):

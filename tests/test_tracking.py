@@ -2,6 +2,8 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import BLENDSHAPE_INDEX, rotation_from_angles
 from flexavatar.rig import Rig
 from flexavatar.tracking import FaceTracker
-from flexavatar.tracking.crop import CROP_SIZE, cut, head_crop
+from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
 from flexavatar.tracking.fit import FRONTAL, LandmarkModel, _Problem, _State, face_extent, fit_landmarks
 from flexavatar.tracking.matte import Matter
 from flexavatar.tracking.smooth import OneEuro
+from flexavatar.tracking.tracker import _recropped
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 SIZE = (512, 512)
@@ -128,6 +131,27 @@ def test_batch_equals_loop(model):
         assert torch.allclose(single.rotation, together.rotation[i : i + 1], atol=1e-4)
 
 
+def test_fits_in_several_threads_leave_the_thread_count_alone(model):
+    rotation, shape, blendshapes = random_head(model, 2)
+    pixels = observe(model, rotation, shape, blendshapes)
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        fits = list(pool.map(lambda _: fit_landmarks(model, pixels, blendshapes, SIZE), range(8)))
+    assert torch.get_num_threads() == before
+    assert all(torch.allclose(fits[0].rotation, f.rotation) for f in fits)
+
+
+def test_a_new_crop_keeps_the_head_in_place(model):
+    rotation, shape, blendshapes = random_head(model, 1)
+    old, new = HeadCrop(100, 50, 400), HeadCrop(140, 30, 460)
+    fit = fit_landmarks(model, observe(model, rotation, shape, blendshapes), blendshapes, SIZE)
+    moved = replace(fit, translation=_recropped(fit.translation, old, new))
+    origin = torch.zeros(1, 3)
+    before, after = (f.camera(*SIZE)[0].project(origin)[0].numpy() for f in (fit, moved))
+    assert np.allclose(old.to_source(before), new.to_source(after), atol=1e-2)
+    assert torch.allclose(moved.translation[0, 2], fit.translation[0, 2] * 460 / 400)
+
+
 def test_shared_shape_is_shared(model):
     rotation, shape, blendshapes = random_head(model, 3)
     shape = shape[:1].expand_as(shape)
@@ -170,6 +194,23 @@ def test_small_face_in_a_large_photo(tracker, astronaut):
     photo[1700 : 1700 + 512, 2400 : 2400 + 512] = astronaut
     tracked = tracker.track_image(photo)
     assert 2300 < tracked.crop[0] + tracked.crop[2] / 2 < 2900
+
+
+def test_a_video_finds_the_face_again(tracker, astronaut):
+    empty = np.full_like(astronaut, 90)
+    tracked = tracker.track_video([astronaut, empty, empty, empty, astronaut], fps=25)
+    assert [t is not None for t in tracked] == [True, False, False, False, True]
+
+
+def test_matte_reaches_the_photo_edge_and_covers_a_close_face(tracker, astronaut):
+    close = np.ascontiguousarray(astronaut[30:200, 100:330])
+    tracked = tracker.track_image(close)
+    at = np.round(tracked.landmarks).astype(int).clip(0, CROP_SIZE - 1)
+    assert (tracked.matte[at[:, 1], at[:, 0]] > 0.5).mean() > 0.95
+    left, top, size = tracked.crop
+    bottom = int((close.shape[0] - top) * CROP_SIZE / size) - 2
+    middle = int(tracked.landmarks[152, 0])
+    assert tracked.matte[bottom, middle] > 0.9, "the neck is cut by the photo's edge, not faded out before it"
 
 
 def test_face_that_fills_the_frame(tracker, astronaut):
@@ -259,11 +300,15 @@ DATA = os.environ.get("FLEXAVATAR_DATA")
 def test_validation_portraits(tracker):
     files = sorted((Path(DATA or "") / "portraits" / "val").glob("*.jpg"))
     assert files
-    errors, seconds = [], []
+    errors, seconds, covered = [], [], []
     for file in files:
         image = np.asarray(Image.open(file).convert("RGB"))
         start = time.perf_counter()
-        errors.append(tracker.track_image(image, "largest").error)
+        tracked = tracker.track_image(image, "largest")
         seconds.append(time.perf_counter() - start)
+        errors.append(tracked.error)
+        at = np.round(tracked.landmarks).astype(int).clip(0, CROP_SIZE - 1)
+        covered.append((tracked.matte[at[:, 1], at[:, 0]] > 0.5).mean())
     assert np.median(errors) < 0.007
-    assert np.median(seconds) < 1.5
+    assert np.median(seconds) < 0.5
+    assert min(covered) > 0.9

@@ -8,6 +8,9 @@ scores, and the shape coefficients themselves (a normal prior).
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +28,8 @@ FRONTAL = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))  # head to camer
 _DAMPING = 1e-2
 _TOLERANCE = 1e-4  # relative gain of a step below which a face counts as fitted
 _HIGHEST_DAMPING = 1e8
+
+_THREADS = threading.Lock()
 
 ShapeMode = Literal["free", "shared", "fixed"]
 
@@ -170,6 +175,22 @@ def face_extent(landmarks: Tensor) -> Tensor:
     return (landmarks.amax(-2) - landmarks.amin(-2)).amax(-1)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices this small gain nothing from threads: waiting for a busy core costs up to 100 times the fit itself.
+
+    The count is torch's and not this call's, so fits take turns; otherwise one would restore another's 1.
+    """
+    with _THREADS:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@_one_thread()
 def fit_landmarks(
     model: LandmarkModel,
     landmarks: Tensor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.camera import Camera
+from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
 from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
@@ -26,6 +26,7 @@ SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
 CROP = (CROP_SIZE, CROP_SIZE)
 DOMINANT = 0.25  # other faces below this share of the largest one's area do not count
 SHAPE_FRAMES = 24  # frames of a video that its shared shape is estimated from
+SEARCH_EVERY = 25  # frames without the face between two searches of the whole picture for a small one
 VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
 
 FaceChoice = int | Literal["largest"] | None
@@ -129,13 +130,15 @@ class FaceTracker:
         return self._fit_video(found, fps, mattes)
 
     def _follow(self, frames: Iterable[np.ndarray]) -> Iterator[_Look | None]:
-        """The person's landmarks frame by frame; the search of the whole picture runs only when the face is lost."""
+        """The person's landmarks frame by frame; the whole picture is searched only when the face is lost."""
         previous: _Look | None = None
+        lost = 0  # frames since the face was last seen
         for frame in frames:
-            previous = self._next_look(frame, previous)
+            previous = self._next_look(frame, previous, thorough=lost % SEARCH_EVERY == 0)
+            lost = 0 if previous is not None else lost + 1
             yield previous
 
-    def _next_look(self, frame: np.ndarray, previous: _Look | None) -> _Look | None:
+    def _next_look(self, frame: np.ndarray, previous: _Look | None, thorough: bool) -> _Look | None:
         if previous is not None:
             crop = previous.crop
             pixels, known = cut(frame, crop)
@@ -146,7 +149,7 @@ class FaceTracker:
                 face = face.moved(crop.size / CROP_SIZE, (crop.left, crop.top))
                 wanted = steady_crop(crop, face.landmarks)
                 return _Look(crop, face, pixels, known) if wanted == crop else _Look(wanted, face, *cut(frame, wanted))
-        faces = self._detector.detect(frame)
+        faces = self._detector.detect(frame, thorough)
         if not faces:
             return None
         crop = head_crop(faces[0].landmarks)
@@ -168,13 +171,11 @@ class FaceTracker:
                 smooth, fit = VideoSmoother(fps), None
                 continue
             landmarks = smooth.landmarks(look)
-            start = fit if fit is not None and last_crop == look.crop else None
             observed, score = torch.from_numpy(landmarks)[None], torch.from_numpy(look.face.scores)[None]
-            if start is None:
-                start = fit_landmarks(self._model, observed, score, CROP)
-            start = LandmarkFit(
-                start.rotation, start.translation, shape, start.blendshapes, start.landmarks, start.error
-            )
+            if fit is None or last_crop is None:
+                start = replace(fit_landmarks(self._model, observed, score, CROP), shape=shape)
+            else:
+                start = replace(fit, translation=_recropped(fit.translation, last_crop, look.crop))
             fit = fit_landmarks(
                 self._model, observed, score, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
             )
@@ -241,6 +242,15 @@ def _choose(faces: list[Face], face: FaceChoice) -> Face:
             [f.box for f in rivals],
         )
     return faces[0]
+
+
+def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
+    """Translations [B, 3] that place a head in the crop `new` where the source picture has it by `old`."""
+    focal = float(intrinsics(FIELD_OF_VIEW, *CROP)[0, 0])
+    middle = new.to_crop(np.array([old.left, old.top]) + old.size / 2)  # of the old crop, in the new one
+    shift = torch.from_numpy((middle - CROP_SIZE / 2) / focal).to(translation)
+    depth = translation[:, 2:] * (new.size / old.size)
+    return torch.cat([translation[:, :2] + shift * depth, depth], -1)
 
 
 def _tracked(pixels, matte, crop: HeadCrop, landmarks, scores, fit: LandmarkFit) -> TrackedFace:
