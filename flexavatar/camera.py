@@ -80,11 +80,6 @@ class Camera:
         matrix[:3, 3] = -rotation @ (target + distance * offset)
         return Camera(matrix, intrinsics(field_of_view, width, height), width, height)
 
-    def resized(self, width: int, height: int) -> Camera:
-        """The same view at another image size."""
-        scale = torch.tensor([width / self.width, height / self.height, 1.0], dtype=self.intrinsics.dtype)
-        return Camera(self.world_to_camera, self.intrinsics * scale.to(self.intrinsics.device)[:, None], width, height)
-
     def moved(self, motion: Tensor) -> Camera:
         """The camera that sees Gaussians at rest as this one would see them after `motion` [..., 4, 4]."""
         return Camera(self.world_to_camera @ motion, self.intrinsics, self.width, self.height)
