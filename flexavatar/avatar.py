@@ -18,6 +18,8 @@ from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
 
 if TYPE_CHECKING:
+    from flexavatar.baking import BakedAvatar
+    from flexavatar.driving import Driven, Motion
     from flexavatar.tracking import TrackedFace
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -120,6 +122,12 @@ class Avatar:
         camera = Camera.orbit(yaw, 0, size)
         self._write_video(path, ((expression, camera) for expression in expressions), fps, background, device)
 
+    def drive(self, driver: Motion | str | Path, path: str | Path, **options: Any) -> Driven:
+        """Write a video of the avatar moving like a video, a motion or a clip; see `flexavatar.driving.drive`."""
+        from flexavatar.driving import drive
+
+        return drive(self, driver, path, **options)
+
     def _write_video(self, path, shots: Iterable[tuple[Expression | None, Camera]], fps, background, device) -> None:
         from flexavatar.export import write_video
 
@@ -158,6 +166,12 @@ class Avatar:
                 )
         values = {name: file.tensors[name].float() for name in wanted}
         return Avatar(**values, thumbnail=file.thumbnail, metadata=file.metadata)
+
+    def bake(self, effort: Literal["quick", "measured"] = "measured") -> BakedAvatar:
+        """The avatar as neutral Gaussians and deltas, which animate without decoding; see `flexavatar.baking.bake`."""
+        from flexavatar.baking import bake
+
+        return bake(self, effort)
 
     def export(self, path: str | Path, expression: Expression | None = None) -> None:
         """Write the format that the suffix names: .ply .splat .spz .png .mp4 (turntable) .flexavatar.
@@ -206,6 +220,14 @@ def resting_face(blendshapes: Tensor) -> Tensor:
         index = BLENDSHAPE_INDEX[name]
         rest[index] = float(blendshapes[index].clamp(0, MOST_REST))
     return rest
+
+
+def above_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
+    """The expression [..., 52] that, on top of a resting face [52], gives the tracked blendshapes [..., 52].
+
+    `Avatar.gaussians` mixes the rest into every expression, so what was tracked must not hold it a second time.
+    """
+    return ((blendshapes - rest) / (1 - rest)).clamp(0, 1)
 
 
 def head_motion(head_rotation: Tensor) -> Tensor:

@@ -80,6 +80,11 @@ class Camera:
         matrix[:3, 3] = -rotation @ (target + distance * offset)
         return Camera(matrix, intrinsics(field_of_view, width, height), width, height)
 
+    def resized(self, width: int, height: int) -> Camera:
+        """The same view in an image of another size."""
+        scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
+        return Camera(self.world_to_camera, self.intrinsics * scale[:, None], width, height)
+
     def moved(self, motion: Tensor) -> Camera:
         """The camera that sees Gaussians at rest as this one would see them after `motion` [..., 4, 4]."""
         return Camera(self.world_to_camera @ motion, self.intrinsics, self.width, self.height)

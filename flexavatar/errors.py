@@ -45,9 +45,25 @@ class BadSplatFile(FlexAvatarError):
     """The file is not a Gaussian splat file that can be read."""
 
 
+class BadMotionFile(FlexAvatarError):
+    """The file holds no motion that can be read; the message names line and column."""
+
+
+class BadBundle(FlexAvatarError):
+    """The file is no `.flexbundle`, is damaged, or was written by a newer version."""
+
+
 class CannotWrite(FlexAvatarError):
     """The output could not be written (folder missing or read-only, disk full)."""
 
 
+class ModelUnavailable(FlexAvatarError):
+    """The network is not on this machine and could not be had."""
+
+
 class RendererUnavailable(FlexAvatarError):
     """The requested renderer cannot run on this machine."""
+
+
+class Cancelled(FlexAvatarError):
+    """The caller's `cancelled` callback asked to stop; nothing was written."""

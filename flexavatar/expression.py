@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Apple's ARFaceAnchor.BlendShapeLocation, in the order of its documentation. Left is the subject's left.
 ARKIT_BLENDSHAPES: tuple[str, ...] = (
@@ -87,8 +88,22 @@ class Expression:
         """The 58-dim expression code [..., 58]: blendshapes, then the first two rows of the rotation (6D)."""
         return torch.cat([self.blendshapes, self.head_rotation[..., :2, :].flatten(-2)], -1)
 
+    @staticmethod
+    def from_code(code: Tensor) -> Expression:
+        """The inverse of `code`; a 6D rotation that is not orthonormal is made so."""
+        n = len(ARKIT_BLENDSHAPES)
+        return Expression(code[..., :n], decode_rotation_6d(code[..., n:]))
+
     def to(self, device: torch.device | str | None = None) -> Expression:
         return Expression(self.blendshapes.to(device), self.head_rotation.to(device))
+
+
+def decode_rotation_6d(code: Tensor) -> Tensor:
+    """[..., 6] -> rotations [..., 3, 3] by Gram-Schmidt; the third row is the cross product."""
+    first = F.normalize(code[..., :3], dim=-1)
+    second = code[..., 3:] - (first * code[..., 3:]).sum(-1, keepdim=True) * first
+    second = F.normalize(second, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-2)
 
 
 def rotation_from_angles(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Tensor:

@@ -26,7 +26,6 @@ from flexavatar.render import (
     threads,
     warm_up,
 )
-from flexavatar.render.benchmark import benchmark_renderers
 from flexavatar.render.reference import rasterize_reference
 
 gpu = pytest.mark.gpu
@@ -411,14 +410,6 @@ def test_a_cuda_machine_without_nvcc_is_told_what_to_install(monkeypatch):
     finally:
         backends._probe_gsplat.cache_clear()
     assert problem is not None and ("nvcc" in problem or "not installed" in problem)
-
-
-def test_benchmark_gives_a_row_per_pass_and_size():
-    rows = benchmark_renderers(backends=["cpu"], sizes=(32, 48), gaussians=100, repeats=3)
-    assert [(row.size, row.measured) for row in rows] == [
-        (32, "forward"), (32, "backward"), (48, "forward"), (48, "backward"),
-    ]  # fmt: skip
-    assert all(0 < row.fastest <= row.median <= row.slowest for row in rows)
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (2, 1)])

@@ -23,6 +23,26 @@ def expression_mlp(n_inputs: int, hidden: int, n_outputs: int) -> nn.Sequential:
     return nn.Sequential(first, nn.ReLU(), nn.Identity(), second, nn.ReLU(), nn.Identity(), last)
 
 
+class ExpressionContext(nn.Module):
+    """What the decoder attends to: the bias sink of each person, then the tokens of an expression (Eq. 8, 16)."""
+
+    def __init__(self, expression_dim: int, hidden: int, n_tokens: int, width: int) -> None:
+        super().__init__()
+        self.n_tokens = n_tokens
+        self.expression_mlp = expression_mlp(expression_dim, hidden, n_tokens * width)
+        self.bias_sinks = nn.Embedding(len(get_args(BiasSink)), width)
+        nn.init.normal_(self.bias_sinks.weight, std=0.02)
+
+    def forward(self, expression: Tensor, bias_sink: BiasSink | Sequence[BiasSink]) -> Tensor:
+        """expression [B, E, Z] -> [B E, 1 + n_tokens, D]; one bias sink, or one a person."""
+        batch, n_expressions = expression.shape[:2]
+        sinks = [bias_sink] * batch if isinstance(bias_sink, str) else list(bias_sink)
+        rows = torch.tensor([get_args(BiasSink).index(sink) for sink in sinks], device=expression.device)
+        sink = self.bias_sinks(rows)[:, None, None].expand(-1, n_expressions, -1, -1)
+        tokens = self.expression_mlp(expression).unflatten(-1, (self.n_tokens, -1))
+        return torch.cat([sink.to(tokens.dtype), tokens], dim=2).flatten(0, 1)
+
+
 class Decoder(nn.Module):
     """B people, E expressions of each, T tokens of D, G Gaussians."""
 
@@ -33,12 +53,9 @@ class Decoder(nn.Module):
         super().__init__()
         width, decoder = config.width, config.decoder
         self.grid = config.grid
-        self.n_expression_tokens = decoder.n_expression_tokens
-        self.expression_mlp = expression_mlp(
-            decoder.expression_dim, decoder.expression_hidden, decoder.n_expression_tokens * width
+        self.context = ExpressionContext(
+            decoder.expression_dim, decoder.expression_hidden, decoder.n_expression_tokens, width
         )
-        self.bias_sinks = nn.Embedding(len(get_args(BiasSink)), width)
-        nn.init.normal_(self.bias_sinks.weight, std=0.02)
         self.transformer = JointTransformer(width, config.n_heads, decoder.n_layers)
         self.upsampler = Upsampler(config.upsampler, width, config.grid)
         self.heads = GaussianHeads(config.gaussians, width // config.upsampler.upscale**2)
@@ -54,12 +71,3 @@ class Decoder(nn.Module):
             features = self.upsampler(tokens.float().mT.unflatten(-1, (self.grid, self.grid)))
             sampled = sample_map(features, self.uvs)  # Eq. 12
             return self.heads(sampled.unflatten(0, (batch, n_expressions)))
-
-    def context(self, expression: Tensor, bias_sink: BiasSink | Sequence[BiasSink]) -> Tensor:
-        """[bias sink, expression tokens] for every expression: [B E, 1 + n_expression_tokens, D] (Eq. 16)."""
-        batch, n_expressions = expression.shape[:2]
-        sinks = [bias_sink] * batch if isinstance(bias_sink, str) else list(bias_sink)
-        rows = torch.tensor([get_args(BiasSink).index(sink) for sink in sinks], device=expression.device)
-        sink = self.bias_sinks(rows)[:, None, None].expand(-1, n_expressions, -1, -1)
-        tokens = self.expression_mlp(expression).unflatten(-1, (self.n_expression_tokens, -1))
-        return torch.cat([sink.to(tokens.dtype), tokens], dim=2).flatten(0, 1)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+
+from flexavatar.expression import decode_rotation_6d
 
 SIZE = 512  # pixels of the encoder's input
 
@@ -44,14 +45,6 @@ class FlameCode:
 def encode_rotation_6d(rotation: Tensor) -> Tensor:
     """Rotations [..., 3, 3] -> their first two rows [..., 6]."""
     return rotation[..., :2, :].flatten(-2)
-
-
-def decode_rotation_6d(code: Tensor) -> Tensor:
-    """[..., 6] -> rotations [..., 3, 3] by Gram-Schmidt; the third row is the cross product."""
-    first = F.normalize(code[..., :3], dim=-1)
-    second = code[..., 3:] - (first * code[..., 3:]).sum(-1, keepdim=True) * first
-    second = F.normalize(second, dim=-1)
-    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-2)
 
 
 def enlarge_crop(box: CropBox, image_height: int) -> tuple[CropBox, int]:

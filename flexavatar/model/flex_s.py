@@ -8,9 +8,9 @@ layers start at zero, so the untrained network is exactly the rig avatar.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
-from flexavatar.gaussians import Gaussians
+from flexavatar.gaussians import Gaussians, quaternion_product
 from flexavatar.model.attention import CausalTransformer, JointTransformer
 from flexavatar.model.config import UpsamplerConfig
-from flexavatar.model.decoder import BiasSink, expression_mlp
+from flexavatar.model.decoder import BiasSink, ExpressionContext
 from flexavatar.model.embedding import PointEmbedding, pluecker_rays
+from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
 from flexavatar.rig.rig import ATLAS_SIZE
@@ -41,13 +42,13 @@ class FlexSConfig:
     n_decoder_layers: int = 3
     n_expression_tokens: int = 4
     expression_dim: int = 58  # 52 ARKit blendshapes and the head rotation (6D)
-    upsampler: UpsamplerConfig = field(default_factory=lambda: UpsamplerConfig(4, 16384, 128, 1))
+    upsampler: UpsamplerConfig = field(default_factory=lambda: UpsamplerConfig(4, 8192, 128, 1))
     head_hidden: int = 64
     max_offset: float = 0.15  # metres a Gaussian may leave its anchor, along each axis: long hair
     max_log_scale: float = 2.0
     anchors: Literal["posed", "rest"] = "posed"  # the rig posed by shape and expression, or its mean at rest
     queries: Literal["unwrapped", "points"] = "unwrapped"
-    skip: Literal["unwrapped", "none"] = "unwrapped"
+    detail_channels: int = 16  # features of the unwrapped photo that skip the avatar code; 0 for none
 
 
 FLEX_S = FlexSConfig()
@@ -64,6 +65,26 @@ class FlexSObservation:
     rest: Tensor  # [B, 52] resting blendshapes
     colors: Tensor  # [B, G, 3] of the rig avatar
     opacities: Tensor  # [B, G] of the rig avatar
+
+
+@dataclass(frozen=True)
+class EncodedHead:
+    """All that decoding needs of B people. Fitting changes the code and nothing else."""
+
+    code: Tensor  # [B, T, D] the avatar code A
+    detail: Tensor  # [B, G, C] the photo's features at the texels, which skip the avatar code; C may be 0
+    shape: Tensor  # [B, K] of the rig
+    rest: Tensor  # [B, 52] resting blendshapes
+    colors: Tensor  # [B, G, 3] of the rig avatar
+    opacities: Tensor  # [B, G] of the rig avatar
+
+    def repeated(self, code: Tensor, times: int) -> EncodedHead:
+        """One person (B = 1) with the avatar code [1, T, D], `times` times; nothing is copied."""
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "code"}
+        return EncodedHead(code=code, **rest)._map(lambda tensor: tensor.expand(times, *tensor.shape[1:]))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> EncodedHead:
+        return EncodedHead(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
 
 
 class FlexSEncoder(nn.Module):
@@ -108,40 +129,26 @@ class FlexSDecoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.expression_mlp = expression_mlp(config.expression_dim, width, config.n_expression_tokens * width)
-        self.bias_sinks = nn.Embedding(len(get_args(BiasSink)), width)
-        nn.init.normal_(self.bias_sinks.weight, std=0.02)
+        self.context = ExpressionContext(config.expression_dim, width, config.n_expression_tokens, width)
         self.transformer = JointTransformer(width, config.n_heads, config.n_decoder_layers)
         self.upsampler = Upsampler(config.upsampler, width, config.grid)
         channels = width // config.upsampler.upscale**2
-        self.skip = None
-        if config.skip == "unwrapped":
-            self.skip = nn.Sequential(
-                nn.Conv2d(SHELL_CHANNELS, 2 * channels, 3, padding=1), nn.GELU(), nn.Conv2d(2 * channels, channels, 1)
-            )
-            channels *= 2
-        self.hidden = nn.Linear(channels, config.head_hidden)
+        self.hidden = nn.Linear(channels + config.detail_channels, config.head_hidden)
         self.out = nn.Linear(config.head_hidden, 3 + 3 + 4 + 1 + 3)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         self.register_buffer("uvs", uvs, persistent=False)
 
     def forward(
-        self, code: Tensor, shells: Tensor, expression: Tensor, bias_sink: BiasSink | Sequence[BiasSink]
+        self, code: Tensor, detail: Tensor, expression: Tensor, bias_sink: BiasSink | Sequence[BiasSink]
     ) -> Tensor:
-        """code [B, T, D], shells [B, 18, 256, 256], expression [B, 58]; one bias sink, or one a person."""
-        config, batch = self.config, len(code)
-        names = [bias_sink] * batch if isinstance(bias_sink, str) else list(bias_sink)
-        rows = torch.tensor([get_args(BiasSink).index(name) for name in names], device=code.device)
-        tokens = self.expression_mlp(expression).unflatten(-1, (config.n_expression_tokens, -1))
-        context = torch.cat([self.bias_sinks(rows)[:, None].to(tokens.dtype), tokens], 1)
-        features = self.transformer(code, context)
+        """code [B, T, D], detail [B, G, C], expression [B, 58]; one bias sink, or one a person."""
+        config = self.config
+        features = self.transformer(code, self.context(expression[:, None], bias_sink))
         with torch.autocast(code.device.type, enabled=False):
             features = self.upsampler(features.float().mT.unflatten(-1, (config.grid, config.grid)))
-            sampled = _sample(features, self.uvs)  # Eq. 12
-            if self.skip is not None:
-                sampled = torch.cat([sampled, _sample(self.skip(shells), self.uvs)], -1)
-            return self.out(F.gelu(self.hidden(sampled)))
+            sampled = sample_map(features, self.uvs, beyond="border")  # Eq. 12
+            return self.out(F.gelu(self.hidden(torch.cat([sampled, detail.float()], -1))))
 
 
 class FlexS(nn.Module):
@@ -156,62 +163,65 @@ class FlexS(nn.Module):
         uvs = (torch.stack([column, row], -1) + 0.5) / ATLAS_SIZE * 2 - 1
         self.encoder = FlexSEncoder(config, _cell_points(self.rig, config.grid))
         self.decoder = FlexSDecoder(config, uvs)
+        channels = config.detail_channels
+        self.skip = None
+        if channels:
+            first = nn.Conv2d(SHELL_CHANNELS, 2 * channels, 3, padding=1)
+            self.skip = nn.Sequential(first, nn.GELU(), nn.Conv2d(2 * channels, channels, 1))
         torso = self.rig.anchors.interpolate(self.rig.torso_weights[:, None])
         self.register_buffer("torso", torso, persistent=False)
 
     torso: Tensor  # [G, 1]
 
-    def encode(self, observation: FlexSObservation) -> Tensor:
-        """Avatar codes [B, T, D]."""
-        return self.encoder(observation)
+    def freeze(self) -> FlexS:
+        """Prepare for inference and fitting: eval mode, no parameter gradients, styles folded into the weights."""
+        self.eval().requires_grad_(False)
+        self.decoder.upsampler.fold_styles()
+        return self
+
+    def encode(self, observation: FlexSObservation) -> EncodedHead:
+        """The avatar codes of B people, with what else decoding needs of them."""
+        seen = observation
+        return EncodedHead(
+            self.encoder(seen), self.details(seen.shells), seen.shape, seen.rest, seen.colors, seen.opacities
+        )
+
+    def details(self, shells: Tensor) -> Tensor:
+        """Features [B, G, C] of the unwrapped photo [B, 18, 256, 256] at the texels."""
+        if self.skip is None:
+            return shells.new_zeros(len(shells), len(self.decoder.uvs), 0)
+        return sample_map(self.skip(shells), self.decoder.uvs, beyond="border")
 
     def decode(
         self,
-        code: Tensor,
-        observation: FlexSObservation,
+        head: EncodedHead,
         expression: Expression,
         bias_sink: BiasSink | Sequence[BiasSink] = "multiview",
     ) -> Gaussians:
-        """Gaussians [B, G] in the canonical head frame for codes [B, T, D] and expressions [B]."""
-        out = self.decoder(code, observation.shells, expression.code(), bias_sink)
+        """Gaussians [B, G] in the canonical head frame for B people and as many expressions."""
+        out = self.decoder(head.code, head.detail, expression.code(), bias_sink)
         offset, scale, turn, opacity, color = out.split([3, 3, 4, 1, 3], -1)
-        frames = self._anchors(observation, expression)
+        frames = self._anchors(head, expression)
         offset = self.config.max_offset * torch.tanh(offset)
         # What hangs on the torso turns with it.
         torso_turn = offset @ expression.head_rotation
         offset = offset + self.torso * (torso_turn - offset)
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0], device=out.device)
-        base = torch.logit(observation.opacities.clamp(1e-4, 1 - 1e-4))
+        base = torch.logit(head.opacities.clamp(1e-4, 1 - 1e-4))
         return Gaussians(
             means=frames.means + offset,
             quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
             scales=frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale)),
             opacities=torch.sigmoid(base + opacity[..., 0]),
-            colors=(observation.colors + torch.tanh(color)).clamp(0, 1),
+            colors=(head.colors + torch.tanh(color)).clamp(0, 1),
         )
 
-    def _anchors(self, observation: FlexSObservation, expression: Expression):
+    def _anchors(self, head: EncodedHead, expression: Expression):
         if self.config.anchors == "rest":
-            vertices = self.rig.mean.expand(len(observation.shape), -1, -1)
+            vertices = self.rig.mean.expand(len(head.shape), -1, -1)
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
-        blendshapes = expression.blendshapes + observation.rest * (1 - expression.blendshapes)
-        return self.rig.anchors.frames(self.rig.pose(observation.shape, blendshapes, expression.head_rotation))
-
-
-def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
-    """Hamilton product of quaternions [..., 4], order w, x, y, z: first b, then a."""
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack(
-        [aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
-         aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw], -1,
-    )  # fmt: skip
-
-
-def _sample(values: Tensor, uvs: Tensor) -> Tensor:
-    """Bilinear samples [B, G, C] of maps [B, C, R, R] at uvs [G, 2], the border repeated beyond the texel centres."""
-    grid = uvs[None, :, None].expand(len(values), -1, -1, -1)
-    return F.grid_sample(values, grid, padding_mode="border", align_corners=False)[..., 0].mT
+        blendshapes = expression.blendshapes + head.rest * (1 - expression.blendshapes)
+        return self.rig.anchors.frames(self.rig.pose(head.shape, blendshapes, expression.head_rotation))
 
 
 def _cell_points(rig: Rig, grid: int) -> Tensor:

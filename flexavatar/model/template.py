@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -105,10 +106,10 @@ def rasterise(template: Template, resolution: int) -> PositionMap:
     return PositionMap(torch.from_numpy(positions.astype(np.float32)), torch.from_numpy(covered))
 
 
-def sample_map(values: Tensor, uvs: Tensor) -> Tensor:
-    """Bilinear samples [B, G, C] of maps [B, C, R, R] at uvs [G, 2]; -1 and 1 are the map's edges, zero beyond."""
+def sample_map(values: Tensor, uvs: Tensor, beyond: Literal["zeros", "border"] = "zeros") -> Tensor:
+    """Bilinear samples [B, G, C] of maps [B, C, R, R] at uvs [G, 2]; -1 and 1 are the map's edges."""
     grid = uvs.to(values.dtype)[None, :, None].expand(len(values), -1, -1, -1)
-    return F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[..., 0].mT
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode=beyond, align_corners=False)[..., 0].mT
 
 
 def template_anchors(template: Template, config: ModelConfig) -> TemplateAnchors:

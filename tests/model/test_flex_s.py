@@ -48,11 +48,11 @@ def trained_a_little(network: FlexS) -> FlexS:
 @torch.no_grad()
 def test_untrained_network_is_the_rig_avatar(made, network):
     avatar, observation = made
-    code = network.encode(observation)
-    assert code.shape == (1, 1024, FLEX_S.width)
+    head = network.encode(observation)
+    assert head.code.shape == (1, 1024, FLEX_S.width)
     camera = Camera.orbit(20, 5, 256)
     for expression in (Expression.neutral(), Expression.of("smile", rotation_from_angles(yaw=15))):
-        ours = network.decode(code, observation, batched(expression))[0]
+        ours = network.decode(head, batched(expression))[0]
         theirs = avatar.gaussians(expression)
         pictures = [render(g, camera).rgb for g in (ours, theirs)]
         assert (pictures[0] - pictures[1]).abs().max() < 1e-3
@@ -75,11 +75,11 @@ def test_shells_see_the_person_and_what_stands_around(made):
 @torch.no_grad()
 def test_bias_sink_and_expression_change_the_output(made, network):
     twin, observation = trained_a_little(network), made[1]
-    code = twin.encode(observation)
+    head = twin.encode(observation)
     neutral = batched(Expression.neutral()).code()
-    many = twin.decoder(code, observation.shells, neutral, "multiview")
-    mono = twin.decoder(code, observation.shells, neutral, "monocular")
-    smile = twin.decoder(code, observation.shells, batched(Expression.of("smile")).code(), "multiview")
+    many = twin.decoder(head.code, head.detail, neutral, "multiview")
+    mono = twin.decoder(head.code, head.detail, neutral, "monocular")
+    smile = twin.decoder(head.code, head.detail, batched(Expression.of("smile")).code(), "multiview")
     assert (many - mono).abs().max() > 1e-4
     assert (many - smile).abs().max() > 1e-4
 
@@ -103,8 +103,8 @@ def test_batch_equals_loop(made, network):
         opacities=one.opacities.repeat(2, 1),
     )
     both = Expression(torch.rand(2, 52), torch.eye(3).repeat(2, 1, 1))
-    together = twin.decode(twin.encode(pair), pair, both, ("multiview", "monocular"))
-    alone = twin.decode(twin.encode(one), one, Expression(both.blendshapes[:1], both.head_rotation[:1]))
+    together = twin.decode(twin.encode(pair), both, ("multiview", "monocular"))
+    alone = twin.decode(twin.encode(one), Expression(both.blendshapes[:1], both.head_rotation[:1]))
     assert torch.allclose(together[0].means, alone[0].means, atol=1e-4)
     assert torch.allclose(together[0].colors, alone[0].colors, atol=1e-4)
 
@@ -112,7 +112,7 @@ def test_batch_equals_loop(made, network):
 def test_every_parameter_learns(made, network):
     twin, observation = trained_a_little(network), made[1]
     expression = batched(Expression.of("surprise"))
-    gaussians = twin.decode(twin.encode(observation), observation, expression)
+    gaussians = twin.decode(twin.encode(observation), expression)
     weights = torch.linspace(0.5, 1.5, gaussians.means.shape[1])
     loss = (gaussians.means.sum(-1) * weights).sum() + (gaussians.colors.sum(-1) * weights).sum()
     loss = loss + gaussians.scales.sum() * 100 + gaussians.opacities.sum() + gaussians.quats[..., 1].sum()
@@ -128,11 +128,11 @@ def test_every_parameter_learns(made, network):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("change", [{"anchors": "rest"}, {"queries": "points"}, {"skip": "none"}])
+@pytest.mark.parametrize("change", [{"anchors": "rest"}, {"queries": "points"}, {"detail_channels": 0}])
 def test_declared_differences_are_switches(made, change):
     network = trained_a_little(FlexS(replace(FLEX_S, **change)))
     observation = made[1]
-    gaussians = network.decode(network.encode(observation), observation, batched(Expression.of("open mouth")))
+    gaussians = network.decode(network.encode(observation), batched(Expression.of("open mouth")))
     assert torch.isfinite(gaussians.means).all()
     if change.get("anchors") == "rest":
         calm = network.rig.anchors.positions(network.rig.mean)
@@ -143,8 +143,8 @@ def test_declared_differences_are_switches(made, change):
 def test_bfloat16_stays_close(made, network):
     twin, observation = trained_a_little(network), made[1]
     expression = batched(Expression.of("smile"))
-    full = twin.decode(twin.encode(observation), observation, expression)
+    full = twin.decode(twin.encode(observation), expression)
     with torch.autocast("cpu", torch.bfloat16):
-        half = twin.decode(twin.encode(observation).float(), observation, expression)
+        half = twin.decode(twin.encode(observation), expression)
     assert (full.means - half.means).abs().mean() < 2e-3
     assert (full.colors - half.colors).abs().mean() < 2e-2

@@ -1,0 +1,132 @@
+"""Networks on disk: a folder of `config.json` and `model.safetensors`, shipped, local, or on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from flexavatar.errors import ModelUnavailable
+from flexavatar.export.atomic import atomic_path
+from flexavatar.model.checkpoint import BadCheckpoint, read_checkpoint
+from flexavatar.model.config import UpsamplerConfig
+from flexavatar.model.flex_s import FlexS, FlexSConfig
+
+EMBEDDED = Path(__file__).parents[1] / "assets" / "models"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = 1
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def from_pretrained(source: str | Path, revision: str | None = None, embedded: Path = EMBEDDED) -> FlexS:
+    """A frozen flex-s, on the CPU, from `source`.
+
+    `source` is a folder, the name of a model that comes with this package (a folder in `embedded`), or a Hub id
+    "owner/name" with `revision`, the full hash of a commit: what a name or branch points to can change, a commit
+    cannot. A commit that is in the local cache needs no network. The weights must have the hash that their
+    configuration names.
+
+    Raises ModelUnavailable if there is no such model or it cannot be downloaded, BadCheckpoint if it is damaged.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return load_folder(folder)
+    name = str(source)
+    if re.fullmatch(r"[\w.-]+", name) and (embedded / name / CONFIG).is_file():
+        return load_folder(embedded / name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return load_folder(_download(name, revision))
+    shipped = sorted(path.parent.name for path in embedded.glob(f"*/{CONFIG}"))
+    raise ModelUnavailable(
+        f"There is no model {name!r}: neither a folder, nor a Hub id (owner/name), nor one that comes with this "
+        f"package ({', '.join(shipped) or 'none does yet'})."
+    )
+
+
+def load_folder(folder: Path) -> FlexS:
+    """The frozen flex-s that `save_pretrained` wrote. Raises BadCheckpoint."""
+    path = folder / CONFIG
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["model"] != "flex-s" or document["format"] != FORMAT:
+            raise BadCheckpoint(
+                f"{path} describes {document['model']!r} in format {document['format']!r}; this version reads "
+                f"flex-s in format {FORMAT}. Update flexavatar."
+            )
+        config, wanted = _parse(FlexSConfig, document["config"]), document["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(
+            f"{path} is not the configuration of a model ({type(error).__name__}: {error}). Fetch the model again."
+        ) from error
+    weights = folder / WEIGHTS
+    tensors = read_checkpoint(weights)
+    if _sha256(weights) != wanted:
+        raise BadCheckpoint(f"{weights} is not the file that {CONFIG} was written for. Fetch the model again.")
+    model = FlexS(config)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise BadCheckpoint(f"{weights} does not fit its configuration ({error}). Fetch the model again.") from error
+    return model.freeze()
+
+
+def save_pretrained(model: FlexS, folder: str | Path) -> None:
+    """Write `config.json` and float16 `model.safetensors` into `folder`. Raises CannotWrite."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as part:
+        save_file(tensors, part)
+        digest = _sha256(part)
+    document = {"model": "flex-s", "format": FORMAT, "config": asdict(model.config), "sha256": digest}
+    with atomic_path(folder / CONFIG) as part:
+        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _download(name: str, revision: str | None) -> Path:
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise ModelUnavailable(
+            f"Pass the full hash of a commit of {name} as revision (40 hexadecimal digits, from its history page on "
+            "the Hub), so that the model can never change unnoticed."
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        # A commit never changes, so a file in the cache is taken without asking the Hub.
+        paths = [Path(hf_hub_download(name, file, revision=revision)) for file in (CONFIG, WEIGHTS)]
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelUnavailable(
+            f"{name} at {revision[:8]} is not in the cache and could not be downloaded ({error}). Check the name, the "
+            "commit and the connection."
+        ) from error
+    return paths[0].parent
+
+
+def _parse(kind: type, values: dict[str, Any]) -> Any:
+    """The frozen config dataclass `kind` from JSON. Raises KeyError, TypeError or ValueError."""
+    hints = get_type_hints(kind)
+    names = {f.name for f in fields(kind)}
+    if set(values) != names:
+        raise KeyError(f"{', '.join(sorted(set(values) ^ names))}")
+    parsed = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if hint is UpsamplerConfig:
+            value = _parse(UpsamplerConfig, value)
+        elif get_args(hint):
+            if value not in get_args(hint):
+                raise ValueError(f"{name} is {value!r}, not one of {get_args(hint)}")
+        elif not isinstance(value, int if hint is int else (int, float)):
+            raise TypeError(f"{name} is {value!r}, not a number")
+        parsed[name] = value
+    return kind(**parsed)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
