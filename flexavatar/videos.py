@@ -43,9 +43,15 @@ def read_video_frames(path: str | Path, fps: float | None = None) -> Iterator[np
     Raises UnreadableVideo, at the call for what is no video and during the iteration for a damaged one.
     """
     rate = fps or read_video_info(path).fps
-    meta, frames = _open(path, ["-vf", f"fps={rate:.6f}"] if rate else [])
+    # From the file's start, which may be before its first picture: so sound and pictures stay together.
+    meta, frames = _open(path, ["-vf", f"fps={rate:.6f}:start_time=0"] if rate else [])
     width, height = meta["size"]
     return _decoded(frames, width, height, path)
+
+
+def sound_of(path: str | Path) -> list[str]:
+    """Options that make the sound of a video an input of ffmpeg, read with the same caution as its pictures."""
+    return [*_SAFETY, "-vn", "-i", str(Path(path).expanduser().resolve())]
 
 
 def _decoded(frames: Generator[Any, None, None], width: int, height: int, path: str | Path) -> Iterator[np.ndarray]:

@@ -1,0 +1,55 @@
+"""The driver's neutral face and pose, estimated over a clip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flexavatar.driving.motion import Motion
+from flexavatar.driving.rotations import mean_rotation
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
+
+BLINKS = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
+# Opposite directions of one eye: what matters is their difference.
+GAZE_PAIRS = [
+    (BLENDSHAPE_INDEX[f"eyeLook{a}{side}"], BLENDSHAPE_INDEX[f"eyeLook{b}{side}"])
+    for side in ("Left", "Right")
+    for a, b in (("In", "Out"), ("Up", "Down"))
+]
+GAZE = [index for pair in GAZE_PAIRS for index in pair]
+FACE = [index for index in range(len(ARKIT_BLENDSHAPES)) if index not in GAZE]
+LOW = 0.2  # quantile: a face at rest is a face that does little, so most of the motion lies above it
+MOST_NEUTRAL = 0.6  # a clip that is one long smile would otherwise have nothing left to transfer
+_CALM = 0.5  # share of the frames that counts as calm
+_OPEN = 0.7  # share of the frames in which the eyes count as open
+
+
+def estimate_neutral(motion: Motion) -> Expression:
+    """The driver's resting face [52] and mean head pose [3, 3].
+
+    A low quantile of every blendshape over the calm frames with open eyes. Gaze is the median direction, as people
+    rest their eyes on what they look at.
+    """
+    shapes = motion.blendshapes
+    eyes = shapes[:, BLINKS].mean(1)
+    change = torch.zeros(len(motion))
+    if len(motion) > 1:
+        steps = shapes.diff(dim=0).abs().sum(1)
+        change = (torch.cat([steps[:1], steps]) + torch.cat([steps, steps[-1:]])) / 2
+    opened = eyes <= eyes.quantile(_OPEN)
+    calm = opened & (change <= change[opened].quantile(_CALM))
+    rest = shapes[calm]
+    neutral = rest.quantile(LOW, dim=0).clamp_max(MOST_NEUTRAL)
+    for first, second in GAZE_PAIRS:
+        direction = (rest[:, first] - rest[:, second]).median()
+        neutral[first], neutral[second] = direction.clamp_min(0), (-direction).clamp_min(0)
+    return Expression(neutral, mean_rotation(motion.head_rotation))
+
+
+def recentred_gaze(blendshapes: Tensor, neutral: Tensor) -> Tensor:
+    """Blendshapes [N, 52] whose eyeLook pairs are measured from the gaze of `neutral` [52]; the rest unchanged."""
+    result = blendshapes.clone()
+    for first, second in GAZE_PAIRS:
+        direction = blendshapes[:, first] - blendshapes[:, second] - (neutral[first] - neutral[second])
+        result[:, first], result[:, second] = direction.clamp(0, 1), (-direction).clamp(0, 1)
+    return result
