@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from flexavatar.avatar import Avatar
+    from flexavatar.capture import Capture
+    from flexavatar.capture.progress import Progress as CaptureProgress
+    from flexavatar.capture.settings import Quality
     from flexavatar.tracking import FaceTracker, TrackedFace
 
     Photo = str | Path | bytes | np.ndarray | Image.Image
@@ -35,6 +38,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Face = int | Literal["largest"] | None
 Progress = Callable[[str, float], None]  # (name of the stage that starts now, share of the work that is done, 0..1)
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp", ".ogv", ".wmv")
 MODELS: dict[str, str] = {"rig": "the morphable head, textured by unwrapping the photo"}
 
 
@@ -59,16 +63,42 @@ class FlexAvatarPipeline:
 
         return cls(name, resolve_device(device), FaceTracker())
 
-    def create(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> Avatar:
-        """The avatar of the person in `photo`.
+    def create(
+        self,
+        source: Photo | list[Photo],
+        face: Face = None,
+        progress: Progress | None = None,
+        quality: Quality = "balanced",
+    ) -> Avatar:
+        """The avatar of the person in a photo, in several photos, or in a video.
 
-        `photo` is a path, the bytes of an image file, a uint8 array [H, W, 3] or a PIL image. With several faces in
-        it, `face` says which one: an index into the boxes of SeveralFacesFound (0 is the largest), or "largest".
-        `progress` is called on this thread when a stage starts, and at last with ("done", 1.0).
+        A photo is a path, the bytes of an image file, a uint8 array [H, W, 3] or a PIL image; a video is a path. With
+        several faces in a photo, `face` says which one: an index into the boxes of SeveralFacesFound (0 is the
+        largest), or "largest". `progress` is called on this thread when a stage starts, and at last with
+        ("done", 1.0). `quality` is for several photos and videos; `capture` also tells what was made of them.
 
-        Raises UnreadableImage, NoFaceFound, FaceTooSmall or SeveralFacesFound.
+        Raises UnreadableImage, NoFaceFound, FaceTooSmall or SeveralFacesFound; for several photos and videos, what
+        `capture` raises.
         """
-        return self.build(self.track(photo, face, progress), progress)
+        report = progress or _ignore
+        if isinstance(source, list) or (isinstance(source, str | Path) and is_video(source)):
+            told = self.capture(source, quality, lambda stage, share, left: report(stage, share), face=face)
+            report("done", 1.0)
+            return told.avatar
+        return self.build(self.track(source, face, progress), progress)
+
+    def capture(
+        self,
+        source: Sequence[Photo] | str | Path,
+        quality: Quality = "balanced",
+        progress: CaptureProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        face: Face = None,
+    ) -> Capture:
+        """The avatar of several photos or of a video, and how it came about; see `flexavatar.capture.capture`."""
+        from flexavatar.capture import capture
+
+        return capture(source, quality, progress, cancelled, self._tracker, face)
 
     def track(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> TrackedFace:
         """The first half of `create`: the cropped, cut out and tracked face."""
@@ -104,6 +134,11 @@ class FlexAvatarPipeline:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a path is that of a video, by its suffix."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:

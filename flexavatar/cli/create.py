@@ -1,10 +1,11 @@
-"""`flexavatar create`: an avatar from a photo."""
+"""`flexavatar create`: an avatar from a photo, several photos or a video."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flexavatar.cli.common import (
     EXPORT_SUFFIXES,
@@ -20,12 +21,19 @@ from flexavatar.cli.common import (
     write_exports,
 )
 
+if TYPE_CHECKING:
+    from flexavatar.avatar import Avatar
+    from flexavatar.pipeline import FlexAvatarPipeline, Progress
+
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
-    create = commands.add_parser("create", parents=[common], help="make an avatar from a photo")
-    create.add_argument("photo", type=Path)
+    create = commands.add_parser("create", parents=[common], help="make an avatar from photos or a video")
+    create.add_argument("source", type=Path, nargs="+", metavar="PHOTO|VIDEO", help="a photo, several, or one video")
     create.add_argument("-o", "--output", type=path_with(".flexavatar"), required=True, metavar="OUT.flexavatar")
     create.add_argument("--face", type=face, help="which face to take: a number from 0 (the largest), or 'largest'")
+    create.add_argument(
+        "--quality", choices=("fast", "balanced", "best"), default="balanced", help="of several photos and videos"
+    )
     create.add_argument("--model", default="rig", help="the model that makes the avatar (default: rig)")
     create.add_argument(
         "--export",
@@ -50,7 +58,7 @@ def _run(args: argparse.Namespace) -> Result:
         check_folder(path)
     start = time.perf_counter()
     with progress_bar() as report, FlexAvatarPipeline.from_pretrained(args.model, device=args.device) as pipeline:
-        avatar = pipeline.create(args.photo, face=args.face, progress=report)
+        avatar, told = _made(pipeline, args, report)
     created = time.perf_counter() - start
     avatar.save(args.output)
     written = [args.output, *write_exports(avatar, exports, None)]
@@ -59,4 +67,24 @@ def _run(args: argparse.Namespace) -> Result:
         "files": [str(p) for p in written],
         "gaussians": len(avatar.gaussians()),
         "seconds": round(created, 2),
+        **told,
     }
+
+
+def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, report: Progress) -> tuple[Avatar, Result]:
+    """The avatar, and for several photos or a video what it was made of."""
+    from flexavatar.pipeline import is_video
+
+    video = is_video(args.source[0])
+    if video and len(args.source) > 1:
+        raise UsageError("Give one video, or photos; not a video with other files.")
+    if len(args.source) == 1 and not video:
+        return pipeline.create(args.source[0], face=args.face, progress=report), {}
+    source = args.source[0] if video else args.source
+    made = pipeline.capture(source, args.quality, lambda stage, share, left: report(stage, share), face=args.face)
+    told: Result = {"used": len(made.used), "held out": len(made.held_out)}
+    if made.dropped:
+        told["dropped"] = [f"{name}: {reason}" for name, reason in made.dropped.items()]
+    if made.psnr is not None and made.ssim is not None:
+        told |= {"psnr": round(made.psnr, 2), "ssim": round(made.ssim, 3)}
+    return made.avatar, told

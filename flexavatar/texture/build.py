@@ -1,7 +1,8 @@
-"""From a tracked photo to the colours and opacities of the rig avatar."""
+"""From tracked photos to the colours and opacities of the rig avatar."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ from torch import Tensor
 from flexavatar.rig import Rig
 from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
 from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_teeth
+from flexavatar.texture.merge import merge
 from flexavatar.texture.regions import atlas_regions
-from flexavatar.texture.unwrap import unwrap
+from flexavatar.texture.unwrap import Unwrapped, unwrap
 from flexavatar.tracking import TrackedFace
 
 OPACITY = 0.985
@@ -26,8 +28,17 @@ class RigTexture:
 
 def texture_from_photo(tracked: TrackedFace, rig: Rig) -> RigTexture:
     """Unwrap, complete and paint; see the modules of this package for each step."""
+    return _texture(unwrap(tracked, rig), tracked, rig)
+
+
+def texture_from_views(views: Sequence[TrackedFace], rig: Rig) -> RigTexture:
+    """As `texture_from_photo`, of several views of one person; the first sets exposure and white balance."""
+    return _texture(merge([unwrap(view, rig) for view in views], views, rig), views[0], rig)
+
+
+def _texture(photo: Unwrapped, tracked: TrackedFace, rig: Rig) -> RigTexture:
+    """The texture of an unwrapped photo; `tracked` lends its pixels where too little of the hair was unwrapped."""
     regions = atlas_regions(rig)
-    photo = unwrap(tracked, rig)
     image = tracked.image.astype(np.float32) / 255
     colors = person_colors(photo, regions, image, tracked.matte)
     hidden = regions.named("mouth", "sockets") | hidden_ears(photo.color, photo.weight, colors, regions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
-from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
+from flexavatar.errors import FaceTooSmall, FlexAvatarError, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop, steady_crop
 from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
+from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.landmarks import Face, FaceDetector
 from flexavatar.tracking.matte import MatteModel, Matter
 from flexavatar.tracking.smooth import OneEuro
@@ -28,6 +29,8 @@ DOMINANT = 0.25  # other faces below this share of the largest one's area do not
 SHAPE_FRAMES = 24  # frames of a video that its shared shape is estimated from
 SEARCH_EVERY = 25  # frames without the face between two searches of the whole picture for a small one
 VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
+
+FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
 FaceChoice = int | Literal["largest"] | None
 Stage = Callable[[str], None]
@@ -74,7 +77,7 @@ class FaceTracker:
         self._matter.close()
 
     @cached_property
-    def _model(self) -> LandmarkModel:
+    def model(self) -> LandmarkModel:
         return LandmarkModel.of(Rig.load())
 
     def track_image(self, image: np.ndarray, face: FaceChoice = None, progress: Stage | None = None) -> TrackedFace:
@@ -87,6 +90,17 @@ class FaceTracker:
         """
         report = progress or (lambda stage: None)
         report("finding the face")
+        look = self.look(image, face)
+        report("cutting out")
+        matte = self._matter.matte(look.pixels, look.known, look.landmarks)
+        report("tracking")
+        fit = fit_landmarks(
+            self.model, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None], CROP
+        )
+        return _tracked(look, matte, fit)
+
+    def look(self, image: np.ndarray, face: FaceChoice = None) -> Look:
+        """The face in a photo, uint8 [H, W, 3], before the fit; parameters and errors as of `track_image`."""
         chosen = _choose(self._detector.detect(image), face)
         left, top, right, bottom = chosen.box
         if max(right - left, bottom - top) < SMALLEST_FACE:
@@ -95,13 +109,41 @@ class FaceTracker:
                 "needed. Use a larger photo, or one taken from nearer."
             )
         crop = head_crop(chosen.landmarks)
-        pixels, known = cut(image, crop)
-        landmarks = crop.to_crop(chosen.landmarks[:, :2])
-        report("cutting out")
-        matte = self._matter.matte(pixels, known, landmarks)
-        report("tracking")
-        fit = fit_landmarks(self._model, torch.from_numpy(landmarks)[None], torch.from_numpy(chosen.scores)[None], CROP)
-        return _tracked(pixels, matte, crop, landmarks, chosen.scores, fit)
+        return Look(crop, chosen, *cut(image, crop))
+
+    def track_looks(self, looks: Sequence[Look], progress: Callable[[int], bool] | None = None) -> list[TrackedFace]:
+        """Faces of *one person*, with one shape that all of them share; cut out, each with its camera and expression.
+
+        Raises ValueError for no looks. `progress` hears after each matte how many are done; the faces without one
+        are left out when it returns False.
+        """
+        mattes = []
+        for look in looks:
+            mattes.append(self._matter.matte(look.pixels, look.known, look.landmarks))
+            if progress is not None and not progress(len(mattes)):
+                break
+        done = looks[: len(mattes)]
+        landmarks = torch.from_numpy(np.stack([look.landmarks for look in done]))
+        scores = torch.from_numpy(np.stack([look.face.scores for look in done]))
+        fit = fit_person(self.model, landmarks, scores, CROP)
+        return [_tracked(look, matte, fit[[i]]) for i, (look, matte) in enumerate(zip(done, mattes, strict=True))]
+
+    def track_images(
+        self, images: Sequence[np.ndarray], face: FaceChoice = None
+    ) -> list[TrackedFace | FlexAvatarError]:
+        """Track one person in several photos uint8 [H, W, 3]: one shape, a camera and an expression for each.
+
+        A photo that cannot be used has in its place the error that says why; that is all of them if none can.
+        """
+        seen: list[Look | FlexAvatarError] = []
+        for image in images:
+            try:
+                seen.append(self.look(image, face))
+            except FACE_ERRORS as error:
+                seen.append(error)
+        looks = [item for item in seen if isinstance(item, Look)]
+        tracked = iter(self.track_looks(looks) if looks else ())
+        return [next(tracked) if isinstance(item, Look) else item for item in seen]
 
     def track_video(
         self, video: str | Path | Iterable[np.ndarray], fps: float | None = None, mattes: bool = False
@@ -121,7 +163,7 @@ class FaceTracker:
             frames: Iterable[np.ndarray] = read_video_frames(video)
         else:
             frames, fps = video, fps or 25.0
-        found = list(self._follow(frames))
+        found = list(self.follow(frames))
         seen = [look for look in found if look is not None]
         if not seen:
             raise NoFaceFound(
@@ -129,16 +171,16 @@ class FaceTracker:
             )
         return self._fit_video(found, fps, mattes)
 
-    def _follow(self, frames: Iterable[np.ndarray]) -> Iterator[_Look | None]:
-        """The person's landmarks frame by frame; the whole picture is searched only when the face is lost."""
-        previous: _Look | None = None
+    def follow(self, frames: Iterable[np.ndarray]) -> Iterator[Look | None]:
+        """The main person frame by frame, None where no face is; the whole picture is searched only when it is lost."""
+        previous: Look | None = None
         lost = 0  # frames since the face was last seen
         for frame in frames:
             previous = self._next_look(frame, previous, thorough=lost % SEARCH_EVERY == 0)
             lost = 0 if previous is not None else lost + 1
             yield previous
 
-    def _next_look(self, frame: np.ndarray, previous: _Look | None, thorough: bool) -> _Look | None:
+    def _next_look(self, frame: np.ndarray, previous: Look | None, thorough: bool) -> Look | None:
         if previous is not None:
             crop = previous.crop
             pixels, known = cut(frame, crop)
@@ -148,19 +190,19 @@ class FaceTracker:
                 face = min(near, key=lambda f: float(np.linalg.norm(f.landmarks[:, :2].mean(0) - middle)))
                 face = face.moved(crop.size / CROP_SIZE, (crop.left, crop.top))
                 wanted = steady_crop(crop, face.landmarks)
-                return _Look(crop, face, pixels, known) if wanted == crop else _Look(wanted, face, *cut(frame, wanted))
+                return Look(crop, face, pixels, known) if wanted == crop else Look(wanted, face, *cut(frame, wanted))
         faces = self._detector.detect(frame, thorough)
         if not faces:
             return None
         crop = head_crop(faces[0].landmarks)
-        return _Look(crop, faces[0], *cut(frame, crop))
+        return Look(crop, faces[0], *cut(frame, crop))
 
-    def _fit_video(self, looks: list[_Look | None], fps: float, mattes: bool) -> list[TrackedFace | None]:
+    def _fit_video(self, looks: list[Look | None], fps: float, mattes: bool) -> list[TrackedFace | None]:
         seen = [look for look in looks if look is not None]
         chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SHAPE_FRAMES).round().astype(int))]
         points = torch.from_numpy(np.stack([look.landmarks for look in chosen]))
         scores = torch.from_numpy(np.stack([look.face.scores for look in chosen]))
-        shape = fit_landmarks(self._model, points, scores, CROP, shape="shared").shape[:1]
+        shape = fit_landmarks(self.model, points, scores, CROP, shape="shared").shape[:1]
         tracked: list[TrackedFace | None] = []
         smooth = VideoSmoother(fps)
         fit: LandmarkFit | None = None
@@ -173,29 +215,30 @@ class FaceTracker:
             landmarks = smooth.landmarks(look)
             observed, score = torch.from_numpy(landmarks)[None], torch.from_numpy(look.face.scores)[None]
             if fit is None or last_crop is None:
-                start = replace(fit_landmarks(self._model, observed, score, CROP), shape=shape)
+                start = replace(fit_landmarks(self.model, observed, score, CROP), shape=shape)
             else:
                 start = replace(fit, translation=_recropped(fit.translation, last_crop, look.crop))
             fit = fit_landmarks(
-                self._model, observed, score, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
+                self.model, observed, score, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
             )
             last_crop = look.crop
             matte = self._matter.matte(look.pixels, look.known, look.landmarks) if mattes else look.known
-            tracked.append(_tracked(look.pixels, matte, look.crop, look.landmarks, look.face.scores, fit))
+            tracked.append(_tracked(look, matte, fit))
         return tracked
 
 
 @dataclass(frozen=True)
-class _Look:
-    """A face in a frame, before the fit."""
+class Look:
+    """A face in a picture, before the fit."""
 
     crop: HeadCrop
-    face: Face
-    pixels: np.ndarray
-    known: np.ndarray
+    face: Face  # in source pixels
+    pixels: np.ndarray  # uint8 [S, S, 3] of the crop
+    known: np.ndarray  # float32 [S, S], 1 where the crop shows the picture
 
     @property
     def landmarks(self) -> np.ndarray:
+        """[478, 2] crop pixels."""
         return self.crop.to_crop(self.face.landmarks[:, :2])
 
 
@@ -205,7 +248,7 @@ class VideoSmoother:
     def __init__(self, fps: float) -> None:
         self._filter = OneEuro(fps)
 
-    def landmarks(self, look: _Look) -> np.ndarray:
+    def landmarks(self, look: Look) -> np.ndarray:
         """Smoothed landmarks [478, 2] in pixels of the look's crop."""
         source = look.face.landmarks[:, :2]
         size = look.crop.size
@@ -216,6 +259,12 @@ def track_image(image: np.ndarray, face: FaceChoice = None) -> TrackedFace:
     """`FaceTracker.track_image` with a tracker of its own."""
     with FaceTracker() as tracker:
         return tracker.track_image(image, face)
+
+
+def track_images(images: Sequence[np.ndarray], face: FaceChoice = None) -> list[TrackedFace | FlexAvatarError]:
+    """`FaceTracker.track_images` with a tracker of its own."""
+    with FaceTracker() as tracker:
+        return tracker.track_images(images, face)
 
 
 def track_video(video: str | Path | Iterable[np.ndarray], fps: float | None = None) -> list[TrackedFace | None]:
@@ -253,13 +302,13 @@ def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
     return torch.cat([translation[:, :2] + shift * depth, depth], -1)
 
 
-def _tracked(pixels, matte, crop: HeadCrop, landmarks, scores, fit: LandmarkFit) -> TrackedFace:
+def _tracked(look: Look, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
     return TrackedFace(
-        image=pixels,
+        image=look.pixels,
         matte=matte,
-        crop=(float(crop.left), float(crop.top), float(crop.size)),
-        landmarks=landmarks,
-        scores=torch.from_numpy(scores),
+        crop=(float(look.crop.left), float(look.crop.top), float(look.crop.size)),
+        landmarks=look.landmarks,
+        scores=torch.from_numpy(look.face.scores),
         shape=fit.shape[0].float(),
         blendshapes=fit.blendshapes[0].float(),
         head_rotation=fit.head_rotation[0].float(),

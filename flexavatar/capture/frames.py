@@ -1,0 +1,170 @@
+"""Which frames of a clip to make an avatar of: those that together show most poses and expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.tracking.crop import HeadCrop
+from flexavatar.tracking.fit import LandmarkModel, affine_start
+from flexavatar.tracking.landmarks import Face
+from flexavatar.tracking.tracker import CROP, SMALLEST_FACE, Look
+
+MOST_FRAMES = 900
+HELD_OUT_EVERY = 8
+LEAST_HELD_OUT = 2
+SHARPNESS_SIDE = 192  # pixels that a face box is scaled to before its sharpness is measured
+BLURRED = 0.35  # of the clip's median sharpness
+TRACKED_BADLY = 2.0  # times the clip's median distance of the landmarks from the rig ...
+TRACKED_WELL = 0.035  # ... but never below this share of the face height
+FAR_TURNED = 80.0  # degrees from which landmarks are guesses
+REPEATED = 0.02  # distance, in the space that frames are spread over, of frames that show the same
+POSE_UNIT = 30.0  # degrees of head rotation that count as much as one full blendshape
+CLOSED_EYES = 0.45  # score of a blink
+
+BLURRED_REASON = "blurred"
+SMALL_REASON = "face too small"
+TURNED_REASON = "face turned away too far"
+TRACKING_REASON = "landmarks do not fit a head"
+REPEATED_REASON = "shows what a chosen frame shows"
+NO_FACE_REASON = "no face found"
+
+
+@dataclass(frozen=True)
+class FrameNote:
+    """What a frame's face looks like, without its pixels."""
+
+    index: int  # of the frame
+    crop: HeadCrop
+    face: Face  # in source pixels
+    sharpness: float  # variance of the Laplacian of the face box, scaled to one size
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """[478, 2] crop pixels."""
+        return self.crop.to_crop(self.face.landmarks[:, :2])
+
+    @property
+    def scores(self) -> np.ndarray:
+        """[52] blendshape scores."""
+        return self.face.scores
+
+    @property
+    def face_size(self) -> float:
+        """Longer side of the face's box, source pixels."""
+        left, top, right, bottom = self.face.box
+        return max(right - left, bottom - top)
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """Indices into the notes that `choose_frames` was given."""
+
+    base: int  # the frame to start from: frontal, sharp, neutral, open eyes
+    used: tuple[int, ...]  # in order, with the base
+    held_out: tuple[int, ...]  # chosen likewise, but kept for measuring
+    dropped: dict[int, str]  # reasons
+
+
+def note_frame(index: int, look: Look) -> FrameNote:
+    return FrameNote(index, look.crop, look.face, sharpness(look.pixels, look.landmarks))
+
+
+def sharpness(image: np.ndarray, landmarks: np.ndarray) -> float:
+    """Variance of the Laplacian inside the box of landmarks [478, 2] in an image uint8 [H, W, 3]."""
+    low = np.floor(landmarks.min(0)).astype(int).clip(0, np.array(image.shape[1::-1]) - 2)
+    high = np.ceil(landmarks.max(0)).astype(int).clip(low + 2, image.shape[1::-1])
+    face = image[low[1] : high[1], low[0] : high[0]]
+    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, (SHARPNESS_SIDE, SHARPNESS_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    # Bright faces are no sharper ones.
+    return float(cv2.Laplacian(grey / max(float(grey.mean()), 1.0), cv2.CV_32F).var())
+
+
+def choose_frames(
+    notes: Sequence[FrameNote], model: LandmarkModel, count: int = 60, hold_out: bool = True
+) -> FrameChoice:
+    """Up to `count` (at most 900) of the frames, spread over head pose and blendshapes by farthest-point sampling.
+
+    Every eighth of them, at least two if four others remain, is held out. Raises ValueError for no notes.
+    """
+    if not notes:
+        raise ValueError("There are no frames to choose from.")
+    start = affine_start(
+        model,
+        torch.from_numpy(np.stack([n.landmarks for n in notes])),
+        torch.from_numpy(np.stack([n.scores for n in notes])),
+        CROP,
+    )
+    yaw, pitch = head_angles(start.head_rotation)
+    dropped = _unusable(notes, start.error.numpy(), yaw)
+    usable = [i for i in range(len(notes)) if i not in dropped]
+    if not usable:
+        return FrameChoice(-1, (), (), dropped)
+    base = min(usable, key=lambda i: base_cost(notes[i].scores, yaw[i], pitch[i], notes[i].sharpness))
+    places = np.stack([np.concatenate([[yaw[i] / POSE_UNIT, pitch[i] / POSE_UNIT], notes[i].scores]) for i in usable])
+    picked, repeated = _farthest(places, usable.index(base), min(count, MOST_FRAMES))
+    dropped |= {usable[i]: REPEATED_REASON for i in repeated}
+    order = sorted(usable[i] for i in picked)
+    held_out = _held_out(order, base) if hold_out else ()
+    used = tuple(i for i in order if i not in held_out)
+    return FrameChoice(base, used, held_out, dropped)
+
+
+def base_cost(scores: np.ndarray, yaw: float, pitch: float, sharp: float = 1.0) -> float:
+    """How ill a frame suits as the one to start from: turned, moved, with closed eyes or blurred."""
+    blink = max(scores[BLENDSHAPE_INDEX["eyeBlinkLeft"]], scores[BLENDSHAPE_INDEX["eyeBlinkRight"]])
+    turned = np.hypot(yaw, pitch) / POSE_UNIT
+    return float(turned + 0.3 * np.abs(scores).sum() / 4 + 3.0 * (blink > CLOSED_EYES) - 0.3 * np.log(max(sharp, 1e-4)))
+
+
+def head_angles(rotation: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Yaw and pitch [N] in degrees, signs as in `rotation_from_angles`, of head rotations [N, 3, 3]."""
+    forward = rotation[..., :, 2]
+    yaw = torch.rad2deg(torch.atan2(forward[..., 0], forward[..., 2]))
+    pitch = torch.rad2deg(torch.asin((-forward[..., 1]).clamp(-1, 1)))
+    return yaw.numpy(), pitch.numpy()
+
+
+def _unusable(notes: Sequence[FrameNote], errors: np.ndarray, yaw: np.ndarray) -> dict[int, str]:
+    sharp = np.median([n.sharpness for n in notes])
+    limit = max(TRACKED_BADLY * float(np.median(errors)), TRACKED_WELL)
+    reasons = {}
+    for i, note in enumerate(notes):
+        if note.face_size < SMALLEST_FACE:
+            reasons[i] = SMALL_REASON
+        elif abs(yaw[i]) > FAR_TURNED:
+            reasons[i] = TURNED_REASON
+        elif errors[i] > limit:
+            reasons[i] = TRACKING_REASON
+        elif note.sharpness < BLURRED * sharp:
+            reasons[i] = BLURRED_REASON
+    return reasons
+
+
+def _farthest(places: np.ndarray, first: int, count: int) -> tuple[list[int], list[int]]:
+    """Farthest-point sampling of places [N, D] from `first` on; and those left out because they repeat a chosen one."""
+    distance = np.linalg.norm(places - places[first], axis=1)
+    picked = [first]
+    while len(picked) < min(count, len(places)):
+        nearest = int(distance.argmax())
+        if distance[nearest] < REPEATED:
+            break
+        picked.append(nearest)
+        distance = np.minimum(distance, np.linalg.norm(places - places[nearest], axis=1))
+    taken = set(picked)
+    return picked, [i for i in range(len(places)) if i not in taken and distance[i] < REPEATED]
+
+
+def _held_out(order: list[int], base: int) -> tuple[int, ...]:
+    candidates = [i for i in order if i != base]
+    wanted = max(len(order) // HELD_OUT_EVERY, LEAST_HELD_OUT)
+    if len(order) < LEAST_HELD_OUT + 4:
+        return ()
+    return tuple(candidates[i] for i in np.linspace(0, len(candidates) - 1, wanted + 2).round().astype(int)[1:-1])

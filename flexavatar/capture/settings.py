@@ -1,0 +1,66 @@
+"""How much work a capture may be, and how long that takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flexavatar.videos import VideoInfo
+
+Quality = Literal["fast", "balanced", "best"]
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """A preset is a value of this; `of` gives it by name."""
+
+    frames: int = 60  # of a video, at most 900; with those held out
+    looked_at: int = 600  # frames of a video that frames are chosen from
+    texture_views: int = 24  # views that the texture is merged from
+
+    @staticmethod
+    def of(quality: Quality) -> CaptureSettings:
+        """Raises ValueError for an unknown quality."""
+        if quality not in PRESETS:
+            raise ValueError(f"There is no quality {quality!r}. Choose one of: {', '.join(PRESETS)}.")
+        return PRESETS[quality]
+
+
+PRESETS: dict[Quality, CaptureSettings] = {
+    "fast": CaptureSettings(frames=16, looked_at=150, texture_views=8),
+    "balanced": CaptureSettings(),
+    "best": CaptureSettings(frames=240, looked_at=1500, texture_views=48),
+}
+
+# Seconds on 2 CPU cores: photos of 512 px and a clip of 640 px; other sizes are extrapolated.
+START_SECONDS = 1.5  # models load
+PHOTO_SECONDS = 0.2  # find the face, compare it, cut it out
+FIT_SECONDS = 0.05  # per picture
+DECODE_SECONDS = 8e-9  # per pixel of the clip
+LOOK_SECONDS = 0.03  # per frame that is looked at
+VIEW_SECONDS = 0.15  # per view of the texture
+MEASURE_SECONDS = 0.12  # per held-out frame
+BUILD_SECONDS = 1.0
+
+
+def estimate_seconds(source: int | VideoInfo, settings: CaptureSettings | Quality = "balanced") -> float:
+    """Seconds that a capture of so many photos, or of a video, takes on 2 idle cores; longer on a busy machine."""
+    if not isinstance(settings, CaptureSettings):
+        settings = CaptureSettings.of(settings)
+    if isinstance(source, int):
+        count, looking = source, 0.0
+    else:
+        total = source.duration * source.fps
+        looked_at = min(settings.looked_at, total)
+        count = int(min(settings.frames, looked_at))
+        looking = 2 * total * source.width * source.height * DECODE_SECONDS + looked_at * LOOK_SECONDS
+    texture = min(count, settings.texture_views) * VIEW_SECONDS
+    held_out = 0 if isinstance(source, int) else count / 8
+    return (
+        START_SECONDS
+        + looking
+        + count * (PHOTO_SECONDS + FIT_SECONDS)
+        + texture
+        + held_out * MEASURE_SECONDS
+        + BUILD_SECONDS
+    )

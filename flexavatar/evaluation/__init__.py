@@ -1,0 +1,1 @@
+"""Measuring avatars: who they look like."""
