@@ -1,0 +1,158 @@
+"""One synthetic head: its splats, pictures and labels for any expression and camera."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flexavatar.camera import Camera
+from flexavatar.data.assets import HeadAssets
+from flexavatar.data.labels import UVLabels, uv_labels
+from flexavatar.data.lighting import Light
+from flexavatar.data.pieces import Piece
+from flexavatar.expression import Expression
+from flexavatar.gaussians import Gaussians
+from flexavatar.render import Rendering, render
+from flexavatar.rig.anchors import outward_normals
+
+RIM = 0.006  # metres over which what hangs lower than the bust fades out
+SHOWN = 0.5  # opacity from which an anchor counts as part of the head
+HIGHLIGHT = (0.9945, 0.9985)  # cosine to the half vector where the reflection in an eye starts and is full
+SHOULDER = 0.75  # brightness from which highlights roll off
+STRAND_SHINE = 24.0  # exponent of the highlight across hair
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What was drawn, in words and numbers."""
+
+    face: str  # portrait or skin
+    painted: bool  # the face is a MakeHuman skin
+    scalp: Literal["hair", "stubble", "bald"]
+    hair: str | None  # style
+    hair_color: tuple[float, float, float]  # RGB 0..1
+    clothes: str | None  # None: the bust is painted
+    hat: str | None
+
+
+@dataclass(frozen=True)
+class SyntheticHead:
+    """One person with hair, clothes and light; G is the number of the rig's anchors."""
+
+    index: int
+    traits: Traits
+    shape: Tensor  # [K] standard deviations of the rig's shape space
+    rest: Tensor  # [52] blendshapes that the neutral face already has, as in `Avatar.rest`
+    albedo: Tensor  # [G, 3] RGB 0..1 of the skin, eyes, teeth, tongue
+    opacities: Tensor  # [G] 0..1
+    pieces: tuple[Piece, ...]  # hair, brows, lashes, clothes, hat
+    light: Light
+    assets: HeadAssets
+
+    def blendshapes(self, expression: Expression) -> Tensor:
+        """The rig's blendshapes [52]: the expression, and where it leaves room the resting face."""
+        return expression.blendshapes + self.rest * (1 - expression.blendshapes)
+
+    def splats(self, expression: Expression | None = None) -> Gaussians:
+        """The scene as dense opaque Gaussians in the canonical head frame, colours lit.
+
+        The first G are the rig's anchors in their order, the pieces follow. One expression, not a batch.
+        """
+        scene = self._scene(expression)
+        return Gaussians.cat([scene.surface, *scene.pieces])
+
+    def render(
+        self,
+        camera: Camera,
+        expression: Expression | None = None,
+        background: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
+    ) -> Rendering:
+        """Pictures: rgb [..., 3, H, W] over the background, alpha [..., 1, H, W] and depth.
+
+        The camera (or batch of cameras) is one of the canonical head frame, as `TrackedFace.camera`: compare
+        with `flexavatar.render.render(avatar.gaussians(expression), camera)`. For a camera that stands still
+        while the head turns on its neck, pass `camera.moved(head_motion(expression.head_rotation))`.
+        """
+        return render(self.splats(expression), camera.to(self.albedo.device), background)
+
+    def labels(self, expression: Expression | None = None) -> UVLabels:
+        """The outermost surface and its colour for each texel of the atlas."""
+        expression = (expression or Expression.neutral()).to(self.albedo.device)
+        scene = self._scene(expression)
+        cover = [made for made, piece in zip(scene.pieces, self.pieces, strict=True) if piece.labelled]
+        empty = scene.surface.select(torch.zeros(0, dtype=torch.long, device=self.albedo.device))
+        return uv_labels(
+            self.assets.rig,
+            self.assets.outside,
+            scene.surface,
+            Gaussians.cat([empty, *cover]),
+            expression.head_rotation,
+            self.opacities > SHOWN,
+        )
+
+    def vertices(self, expression: Expression | None = None) -> Tensor:
+        """The rig's vertices [V, 3] with the torso turned."""
+        expression = (expression or Expression.neutral()).to(self.shape.device)
+        return self.assets.rig.pose(self.shape, self.blendshapes(expression), expression.head_rotation)
+
+    @cached_property
+    def _beside(self) -> Tensor:
+        return self.assets.guides.beside(self.shape)
+
+    def _scene(self, expression: Expression | None) -> _Scene:
+        expression = (expression or Expression.neutral()).to(self.albedo.device)
+        rig, rotation = self.assets.rig, expression.head_rotation
+        straight = rig.pose(self.shape, self.blendshapes(expression))
+        frames = rig.anchors.frames(rig.turn_torso(straight, rotation))
+        normals = outward_normals(frames.quats) @ rotation.T
+        lit = self.albedo * self.light.irradiance(normals)
+        lit = lit + self._eye_highlight(normals)[:, None]
+        surface = Gaussians(frames.means, frames.quats, frames.scales, self.opacities, self._toned(lit))
+        return _Scene(surface, [self._dressed(piece, straight, rotation) for piece in self.pieces])
+
+    def _dressed(self, piece: Piece, straight: Tensor, rotation: Tensor) -> Gaussians:
+        cards = piece.cards
+        vertices = piece.shaped(cards.mesh.place(torch.cat([straight, self._beside])))
+        joint, weights = self.assets.rig.neck_joint, cards.mesh.torso_weights[:, None]
+        vertices = vertices + weights * ((vertices - joint) @ rotation + joint - vertices)
+        means, quats, normals, strands = cards.frames(vertices)
+        # Cards have two sides; the one away from the head is what light falls on.
+        radial = torch.nn.functional.normalize(means - means.new_tensor(piece.center), dim=-1)
+        outward = torch.where((normals * radial).sum(-1, keepdim=True) < 0, -normals, normals)
+        normals = torch.nn.functional.normalize(outward + piece.roundness * radial, dim=-1) @ rotation.T
+        lit = piece.colors * self.light.irradiance(normals)
+        if piece.gloss > 0:
+            across = 1 - ((strands @ rotation.T) @ self.light.direction).square()
+            shine = across.clamp_min(0) ** STRAND_SHINE * (normals @ self.light.direction).clamp_min(0)
+            lit = lit + (piece.gloss * self.light.strength) * shine[:, None] * (0.3 + piece.colors)
+        scales = cards.scales * piece.scale
+        count = len(cards)
+        # Hair ends with the bust, however low it hangs.
+        opacities = piece.opacity * ((means[:, 1] - straight[:, 1].min()) / RIM).clamp(0, 1)
+        return Gaussians(means, quats, scales.expand(count, 3), opacities, self._toned(lit))
+
+    def _eye_highlight(self, normals: Tensor) -> Tensor:
+        """Reflection [G] of the strongest lamp, for an onlooker in front."""
+        half = torch.nn.functional.normalize(self.light.direction + normals.new_tensor([0.0, 0.0, 1.0]), dim=-1)
+        low, high = HIGHLIGHT
+        spot = ((normals @ half - low) / (high - low)).clamp(0, 1)
+        return spot * self.assets.maps.eyes * min(0.35 + self.light.strength, 0.8)
+
+    def _toned(self, colors: Tensor) -> Tensor:
+        """Colours [N, 3] as a camera shows them: highlights roll off, then the tone curve."""
+        over = (colors - SHOULDER).clamp_min(0)
+        rolled = torch.where(
+            colors > SHOULDER, SHOULDER + (1 - SHOULDER) * (1 - torch.exp(-over / (1 - SHOULDER))), colors
+        )
+        return rolled.clamp(1e-4, 1) ** self.light.gamma
+
+
+@dataclass(frozen=True)
+class _Scene:
+    surface: Gaussians  # the rig's anchors
+    pieces: list[Gaussians]  # in the order of SyntheticHead.pieces

@@ -1,0 +1,146 @@
+"""The answer in the atlas: for each texel the outermost surface met when looking in from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.gaussians import Gaussians
+from flexavatar.rig import Rig
+from flexavatar.rig.anchors import outward_normals
+from flexavatar.rig.rig import ATLAS_SIZE
+
+CELL = 0.003  # metres
+CORNER, CELLS = (-0.33, -0.33, -0.40), (220, 220, 220)  # of the grid of cells
+WINDOW, SURROUNDED = 2, 0.6  # texels; share of raised neighbours that closes a gap
+FEWEST = 2  # splats: a lone hair is no surface
+# Metres to which hair, clothes and hats stand off, by region.
+REACH_SCALP, REACH_FACE, REACH_NECK, REACH_TORSO = 0.16, 0.045, 0.08, 0.05
+SCALP_CENTER = (0.0, -0.01, -0.085)  # where the outward directions of the scalp come from
+
+
+@dataclass(frozen=True)
+class Outside:
+    """From where the G texels are looked at, on the mean head."""
+
+    direction: Tensor  # [G, 3] unit, outward
+    reach: Tensor  # [G] metres; 0 where nothing can lie in front (eyes, mouth interior)
+    torso_weights: Tensor  # [G] as Rig.torso_weights
+
+
+@dataclass(frozen=True)
+class UVLabels:
+    """Targets in the atlas; row 0 is the top. Where `valid` is false the values are 0."""
+
+    positions: Tensor  # [3, 256, 256] metres, canonical head frame
+    colors: Tensor  # [3, 256, 256] RGB 0..1, lit
+    valid: Tensor  # [256, 256] bool: texels with a surface
+    raised: Tensor  # [256, 256] bool: the surface is hair, cloth or a hat and not the rig
+
+
+def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
+    """Smooth outward directions and reaches from the masks [G] of scalp and torso."""
+    frames = rig.anchors.frames(rig.mean)
+    valid, region = rig.atlas.valid.numpy(), rig.atlas.region.numpy()
+    normal = np.zeros((*valid.shape, 3), np.float32)
+    normal[valid] = outward_normals(frames.quats).numpy()
+    normal[region != 0] = 0
+    smooth = torch.from_numpy(cv2.GaussianBlur(normal, (0, 0), 9.0)[valid])
+    radial = torch.nn.functional.normalize(frames.means - torch.tensor(SCALP_CENTER), dim=-1)
+    height, depth = frames.means[:, 1], frames.means[:, 2]
+    # Ears and temples have no smooth normal of their own either.
+    head = ((height + 0.10) / 0.05).clamp(0, 1) * ((-0.03 - depth) / 0.04).clamp(0, 1)
+    share = torch.maximum(scalp, head)[:, None]
+    direction = torch.nn.functional.normalize(smooth + 1e-6, dim=-1) * (1 - share) + radial * share
+    neck = ((-0.085 - height) / 0.03).clamp(0, 1)
+    reach = REACH_FACE * (1 - neck) + REACH_NECK * neck
+    reach = reach * (1 - share[:, 0]) + REACH_SCALP * share[:, 0]
+    reach = reach * (1 - torso) + REACH_TORSO * torso
+    reach = reach * torch.from_numpy(region[valid] == 0)
+    torso_weights = rig.anchors.interpolate(rig.torso_weights[:, None])[:, 0]
+    return Outside(torch.nn.functional.normalize(direction, dim=-1), reach, torso_weights)
+
+
+def uv_labels(
+    rig: Rig, outside: Outside, surface: Gaussians, cover: Gaussians, head_rotation: Tensor, shown: Tensor
+) -> UVLabels:
+    """Labels of one head.
+
+    `surface` are the rig's G anchors, `cover` the S splats of what may lie outside of it, `shown` [G] bool the
+    anchors that are part of the head; the others (under clothes, the rim) are valid only where covered.
+    """
+    direction = outside.direction
+    turned = direction @ head_rotation
+    direction = direction + outside.torso_weights[:, None] * (turned - direction)
+    position, color, raised = surface.means, surface.colors, torch.zeros_like(shown)
+    if len(cover):
+        grid, places, tones = _cells(cover)
+        texel = torch.where(outside.reach > 0)[0]
+        hit = _look_in(grid, position[texel], direction[texel], outside.reach[texel])
+        found = hit >= 0
+        raised = raised.index_put((texel[found],), torch.tensor(True, device=raised.device))
+        position = position.index_put((texel[found],), places[hit[found]])
+        color = color.index_put((texel[found],), tones[hit[found]])
+        valid = rig.atlas.valid
+        position, color, raised = _closed(valid, outside.reach > 0, position, color, raised)
+    known = shown | raised
+    valid = rig.atlas.valid
+    mask = torch.zeros_like(valid)
+    mask[valid] = known
+    covered = torch.zeros_like(valid)
+    covered[valid] = raised
+
+    def chart(values: Tensor) -> Tensor:
+        out = values.new_zeros(ATLAS_SIZE, ATLAS_SIZE, 3)
+        out[valid] = values * known[:, None]
+        return out.permute(2, 0, 1)
+
+    return UVLabels(chart(position), chart(color), mask, covered)
+
+
+def _closed(
+    valid: Tensor, open_to_cover: Tensor, position: Tensor, color: Tensor, raised: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Texels among hair whose look slipped between two hairs take the mean of their raised neighbours."""
+    chart = position.new_zeros(7, *valid.shape)
+    chart[:, valid] = torch.cat([position, color, torch.ones_like(color[:, :1])], -1).T * raised
+    near = torch.nn.functional.avg_pool2d(chart[None], 2 * WINDOW + 1, 1, WINDOW)[0, :, valid].T
+    slipped = ~raised & open_to_cover & (near[:, 6] > SURROUNDED)
+    mean = near[:, :6] / near[:, 6:].clamp_min(1e-6)
+    position = torch.where(slipped[:, None], mean[:, :3], position)
+    return position, torch.where(slipped[:, None], mean[:, 3:], color), raised | slipped
+
+
+def _cells(cover: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
+    """Grid [X, Y, Z] of cell numbers (-1 empty), and the mean place and colour of each cell's splats."""
+    device = cover.means.device
+    size = torch.tensor(CELLS, device=device)
+    at = ((cover.means - torch.tensor(CORNER, device=device)) / CELL).long()
+    inside = ((at >= 0) & (at < size)).all(-1)
+    at = at[inside]
+    flat = (at[:, 0] * CELLS[1] + at[:, 1]) * CELLS[2] + at[:, 2]
+    cell, owner, count = flat.unique(return_inverse=True, return_counts=True)
+    values = torch.cat([cover.means[inside], cover.colors[inside]], -1)
+    mean = values.new_zeros(len(cell), 6).index_add_(0, owner, values) / count[:, None]
+    grid = torch.full((CELLS[0] * CELLS[1] * CELLS[2],), -1, dtype=torch.int32, device=device)
+    dense = count >= FEWEST
+    grid[cell[dense]] = torch.arange(len(cell), dtype=torch.int32, device=device)[dense]
+    return grid.view(CELLS), mean[:, :3], mean[:, 3:]
+
+
+def _look_in(grid: Tensor, start: Tensor, direction: Tensor, reach: Tensor) -> Tensor:
+    """The first cell met from `reach` metres outside down to the surface [N, 3], [N], -1 if none."""
+    corner = torch.tensor(CORNER, device=start.device)
+    limit = torch.tensor(CELLS, device=start.device) - 1
+    steps = int(REACH_SCALP / CELL)
+    hit = torch.full((len(start),), -1, dtype=torch.int64, device=start.device)
+    for step in range(steps, -1, -1):
+        at = ((start + direction * (reach * step / steps)[:, None] - corner) / CELL).long()
+        at = at.clamp_min(0).minimum(limit)
+        cell = grid[at[:, 0], at[:, 1], at[:, 2]].long()
+        hit = torch.where(hit < 0, cell, hit)
+    return hit
