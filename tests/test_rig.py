@@ -97,6 +97,12 @@ def test_tongue_out_moves_the_tongue_forward(rig):
     assert delta(rig, "tongueOut")[part_vertices(rig, "tongue")][:, 2].max() > 0.01
 
 
+@pytest.mark.parametrize("way", ["Up", "Down", "In", "Out"])
+def test_gaze_leaves_the_head_where_it_is(rig, way):
+    moved = delta(rig, f"eyeLook{way}Left").norm(dim=-1)
+    assert moved.median() < 1e-5
+
+
 def test_shape_basis_is_scaled_to_unit_variance(rig):
     strength = rig.shape_basis.flatten(1).norm(dim=1)
     assert (strength[:-1] >= strength[1:] * 0.999).all(), "components are sorted by their standard deviation"

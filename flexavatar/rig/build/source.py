@@ -65,7 +65,13 @@ class AnnyHead:
         self.eyes = np.unique(np.concatenate([self.groups["helper-l-eye"], self.groups["helper-r-eye"]]))
 
     def vertices(self, actions=None, phenotype=None, changes=None, count: int = 1) -> np.ndarray:
-        """Vertices [count, 19158, 3] in metres, x left, y up, z forward, origin between the eyeballs."""
+        """Vertices [count, 19158, 3] in metres, x left, y up, z forward, origin between the resting eyeballs."""
+        placed = self._vertices(actions, phenotype, changes, count)
+        # Of the resting face: eyes that look away would drag the whole head along.
+        resting = self._vertices(None, phenotype, changes, count) if actions else placed
+        return placed - resting[:, self.eyes].mean(1, keepdims=True)
+
+    def _vertices(self, actions, phenotype, changes, count: int) -> np.ndarray:
         values = {name: torch.full((count,), 0.5) for name in self.model.phenotype_labels}
         values.update({k: torch.as_tensor(v, dtype=torch.float32).expand(count) for k, v in (phenotype or {}).items()})
         with torch.no_grad():
@@ -76,8 +82,7 @@ class AnnyHead:
                 local_changes_kwargs=changes or {},
             )
         raw = out["vertices"].numpy().astype(np.float64)
-        turned = np.stack([raw[..., 0], raw[..., 2], -raw[..., 1]], -1)
-        return turned - turned[:, self.eyes].mean(1, keepdims=True)
+        return np.stack([raw[..., 0], raw[..., 2], -raw[..., 1]], -1)
 
     def neck_joint(self, neutral: np.ndarray) -> np.ndarray:
         """Midway between the second and third neck bone, in the head frame of `neutral` [19158, 3]."""
