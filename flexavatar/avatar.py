@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,8 @@ from flexavatar.rig import Rig
 if TYPE_CHECKING:
     from flexavatar.baking import BakedAvatar
     from flexavatar.driving import Driven, Motion
+    from flexavatar.model.flex_s import EncodedHead
+    from flexavatar.model.source import NetworkSource
     from flexavatar.tracking import TrackedFace
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -34,8 +36,17 @@ MOST_REST = 0.6
 
 
 @dataclass(frozen=True)
+class NetworkCode:
+    """A person as a network sees them, and the network that can decode it."""
+
+    code: Tensor  # [T, D] the avatar code A
+    detail: Tensor  # [G, C] features of the photo at the texels
+    source: NetworkSource
+
+
+@dataclass(frozen=True)
 class Avatar:
-    """The rig avatar: one surface Gaussian per texel of the rig's atlas, coloured from the photo.
+    """A head of one Gaussian per texel of the rig's atlas: on the rig's surface, or where a network puts them.
 
     Animated by 52 ARKit blendshapes; the head's rotation relative to the torso keeps the shoulders in
     place. G is the number of valid texels of the rig.
@@ -47,6 +58,7 @@ class Avatar:
     opacities: Tensor  # [G] 0..1
     thumbnail: np.ndarray  # uint8 [256, 256, 3]
     metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
+    network: NetworkCode | None = None  # what a network knows beyond the rig avatar
 
     def gaussians(self, expression: Expression | None = None) -> Gaussians:
         """The head with an expression (default neutral), in the canonical head frame.
@@ -55,6 +67,8 @@ class Avatar:
         since the head itself never moves in this frame; `head_motion` is the camera's share.
         """
         expression = expression or Expression.neutral()
+        if self.network is not None:
+            return self._decoded(self.network, expression)
         rig = Rig.load()
         # The rest fades as an expression takes its place, so that a full weight still means a full deformation.
         blendshapes = expression.blendshapes + self.rest * (1 - expression.blendshapes)
@@ -66,6 +80,29 @@ class Avatar:
             frames.scales,
             self.opacities.expand(*batch, -1),
             self.colors.expand(*batch, -1, -1),
+        )
+
+    def _decoded(self, network: NetworkCode, expression: Expression) -> Gaussians:
+        from flexavatar.model.source import load_network
+
+        batch = expression.blendshapes.shape[:-1]
+        flat = Expression.from_code(expression.code().reshape(-1, expression.code().shape[-1]))
+        with torch.no_grad():
+            head = self.encoded(network).repeated(network.code[None], len(flat.blendshapes))
+            gaussians = load_network(network.source).decode(head, flat)
+        return Gaussians(**{name: value.reshape(*batch, *value.shape[1:]) for name, value in vars(gaussians).items()})
+
+    def encoded(self, network: NetworkCode) -> EncodedHead:
+        """What a network decodes, as a batch of one."""
+        from flexavatar.model.flex_s import EncodedHead
+
+        return EncodedHead(
+            code=network.code[None],
+            detail=network.detail[None],
+            shape=self.shape[None],
+            rest=self.rest[None],
+            colors=self.colors[None],
+            opacities=self.opacities[None],
         )
 
     def render(
@@ -147,11 +184,15 @@ class Avatar:
             "colors": self.colors.half(),
             "opacities": self.opacities.half(),
         }
-        write_avatar_file(path, tensors, dict(self.metadata), self.thumbnail)
+        metadata = dict(self.metadata)
+        if self.network is not None:
+            tensors |= {"code": self.network.code.half(), "detail": self.network.detail.half()}
+            metadata["network"] = asdict(self.network.source)
+        write_avatar_file(path, tensors, metadata, self.thumbnail)
 
     @staticmethod
     def load(path: str | Path) -> Avatar:
-        """Read a `.flexavatar` file. Raises BadAvatarFile."""
+        """Read a `.flexavatar` file. Raises BadAvatarFile; an absent network only when it is needed."""
         from flexavatar.export import read_avatar_file
 
         file = read_avatar_file(path)
@@ -165,7 +206,12 @@ class Avatar:
                     f"{path} was made with another rig (its {name!r} does not fit). Create it anew from the photo."
                 )
         values = {name: file.tensors[name].float() for name in wanted}
-        return Avatar(**values, thumbnail=file.thumbnail, metadata=file.metadata)
+        metadata = dict(file.metadata)
+        try:
+            network = _network_code(file.tensors, metadata.pop("network", None), anchors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadAvatarFile(f"{path} is damaged: its network's code cannot be read ({error}).") from error
+        return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network)
 
     def bake(self, effort: Literal["quick", "measured"] = "measured") -> BakedAvatar:
         """The avatar as neutral Gaussians and deltas, which animate without decoding; see `flexavatar.baking.bake`."""
@@ -191,6 +237,18 @@ class Avatar:
             self.save(path)
         else:
             raise CannotWrite(f"Cannot export {path}: the suffix must be one of {', '.join(AVATAR_SUFFIXES)}.")
+
+
+def _network_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> NetworkCode | None:
+    """Raises KeyError, TypeError or ValueError."""
+    from flexavatar.model.source import NetworkSource
+
+    if source is None:
+        return None
+    code, detail = tensors["code"].float(), tensors["detail"].float()
+    if code.ndim != 2 or detail.ndim != 2 or len(detail) != anchors:
+        raise ValueError(f"code {list(code.shape)}, detail {list(detail.shape)}")
+    return NetworkCode(code, detail, NetworkSource.from_json(source))
 
 
 def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None) -> Avatar:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
@@ -21,11 +21,11 @@ TOLERANCE = 1e-3  # by which weights may miss a sum of 1
 def interpolate(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
     """The avatar sum_i w_i a_i of two or more avatars.
 
-    The weights are at least 0 and sum to 1. The rig is linear in its shape, so halfway between two people every
-    vertex lies halfway between theirs; resting faces, colours and opacities mix texel by texel. With a weight of 1
-    the result is that avatar.
+    The weights are at least 0 and sum to 1. Avatar codes of one network mix like everything else (Eq. 25). The rig is
+    linear in its shape, so halfway between two people every vertex lies halfway between theirs; resting faces, colours
+    and opacities mix texel by texel. With a weight of 1 the result is that avatar.
 
-    Raises ValueError for weights that do not fit.
+    Raises ValueError for weights that do not fit, and for avatars of different networks.
     """
     if len(avatars) < 2 or len(avatars) != len(weights):
         raise ValueError(
@@ -102,12 +102,22 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         name: _combined([getattr(avatar, name) for avatar in avatars], weights)
         for name in ("shape", "rest", "colors", "opacities")
     }
+    networks = [avatar.network for avatar in avatars if avatar.network is not None]
+    network = None
+    if networks:
+        if len(networks) < len(avatars) or len({network.source.sha256 for network in networks}) > 1:
+            raise ValueError("These avatars were made by different models. Create them with the same one to mix them.")
+        network = NetworkCode(
+            _combined([network.code for network in networks], weights),
+            _combined([network.detail for network in networks], weights),
+            networks[0].source,
+        )
     models = {str(avatar.metadata.get("model", "")) for avatar in avatars}
     metadata = {
         "model": models.pop() if len(models) == 1 else "mixed",
         "settings": {"interpolated": [round(float(weight), 4) for weight in weights]},
     }
-    return Avatar(**mixed, thumbnail=avatars[0].thumbnail, metadata=metadata)
+    return Avatar(**mixed, thumbnail=avatars[0].thumbnail, metadata=metadata, network=network)
 
 
 def _combined(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from flexavatar.avatar import Avatar
-    from flexavatar.capture import Capture
+    from flexavatar.capture import Capture, CaptureSettings, Observations
+    from flexavatar.capture.capture import Build
     from flexavatar.capture.progress import Progress as CaptureProgress
     from flexavatar.capture.settings import Quality
+    from flexavatar.model.source import NetworkSource
     from flexavatar.tracking import FaceTracker, TrackedFace
 
     Photo = str | Path | bytes | np.ndarray | Image.Image
@@ -39,29 +41,41 @@ Face = int | Literal["largest"] | None
 Progress = Callable[[str, float], None]  # (name of the stage that starts now, share of the work that is done, 0..1)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp", ".ogv", ".wmv")
-MODELS: dict[str, str] = {"rig": "the morphable head, textured by unwrapping the photo"}
+RIG = "rig"  # the model without a network: the morphable head, textured by unwrapping the photo
 
 
 class FlexAvatarPipeline:
     """Makes avatars from photos. Build one with `from_pretrained`; it may be used from several threads."""
 
-    def __init__(self, model: str, device: Literal["cpu", "cuda"], tracker: FaceTracker) -> None:
+    def __init__(
+        self,
+        model: str,
+        device: Literal["cpu", "cuda"],
+        tracker: FaceTracker,
+        network: NetworkSource | None = None,
+    ) -> None:
         self.model = model
         self.device: Device = device
         self._tracker = tracker
+        self._network = network
 
     @classmethod
-    def from_pretrained(cls, name: str = "rig", device: Device = "auto") -> FlexAvatarPipeline:
-        """The pipeline of the model `name`. `device` "auto" takes a CUDA GPU where there is one.
+    def from_pretrained(
+        cls, name: str = RIG, device: Device = "auto", revision: str | None = None
+    ) -> FlexAvatarPipeline:
+        """The pipeline of the model `name`: "rig", or what `flexavatar.model.pretrained.from_pretrained` takes.
 
-        Raises ValueError for an unknown model and RendererUnavailable for "cuda" without a CUDA GPU.
+        `device` "auto" takes a CUDA GPU where there is one. Raises ModelUnavailable for a model that cannot be had,
+        BadCheckpoint for a damaged one, and RendererUnavailable for "cuda" without a CUDA GPU.
         """
-        if name not in MODELS:
-            known = "; ".join(f"{key!r} ({text})" for key, text in MODELS.items())
-            raise ValueError(f"There is no model {name!r}. Choose one of: {known}.")
         from flexavatar.tracking import FaceTracker
 
-        return cls(name, resolve_device(device), FaceTracker())
+        target = resolve_device(device)
+        if name == RIG:
+            return cls(name, target, FaceTracker())
+        from flexavatar.model.source import NetworkSource
+
+        return cls(name, target, FaceTracker(), NetworkSource.of(name, revision))
 
     def create(
         self,
@@ -75,7 +89,8 @@ class FlexAvatarPipeline:
         A photo is a path, the bytes of an image file, a uint8 array [H, W, 3] or a PIL image; a video is a path. With
         several faces in a photo, `face` says which one: an index into the boxes of SeveralFacesFound (0 is the
         largest), or "largest". `progress` is called on this thread when a stage starts, and at last with
-        ("done", 1.0). `quality` is for several photos and videos; `capture` also tells what was made of them.
+        ("done", 1.0). `quality` decides how long a network's avatar is fitted, and how many frames of a video are
+        used; `capture` also tells what was made of several photos or a video.
 
         Raises UnreadableImage, NoFaceFound, FaceTooSmall or SeveralFacesFound; for several photos and videos, what
         `capture` raises.
@@ -85,7 +100,7 @@ class FlexAvatarPipeline:
             told = self.capture(source, quality, lambda stage, share, left: report(stage, share), face=face)
             report("done", 1.0)
             return told.avatar
-        return self.build(self.track(source, face, progress), progress)
+        return self.build(self.track(source, face, progress), progress, quality)
 
     def capture(
         self,
@@ -98,7 +113,34 @@ class FlexAvatarPipeline:
         """The avatar of several photos or of a video, and how it came about; see `flexavatar.capture.capture`."""
         from flexavatar.capture import capture
 
-        return capture(source, quality, progress, cancelled, self._tracker, face)
+        build = None
+        if self._network is not None:
+            build = self._network_build(self._network, quality, progress, cancelled)
+        return capture(source, quality, progress, cancelled, self._tracker, face, build)
+
+    def _network_build(
+        self,
+        network: NetworkSource,
+        quality: Quality,
+        progress: CaptureProgress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Build:
+        from flexavatar.capture.capture import rig_avatar
+        from flexavatar.network import FIT_STEPS, create_network_avatar
+
+        def build(seen: Observations, settings: CaptureSettings) -> Avatar:
+            start = time.perf_counter()
+
+            def report(share: float) -> None:
+                if progress is not None:
+                    passed = time.perf_counter() - start
+                    progress("fitting", 0.5 + 0.45 * share, passed / share - passed)
+
+            faces = [view.face for view in seen.used]
+            made = rig_avatar(seen, settings)
+            return create_network_avatar(network, made, faces, seen.base, FIT_STEPS[quality], report, cancelled)
+
+        return build
 
     def track(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> TrackedFace:
         """The first half of `create`: the cropped, cut out and tracked face."""
@@ -112,7 +154,7 @@ class FlexAvatarPipeline:
         log.info("tracked a face in %.2f s, landmark error %.4f", time.perf_counter() - start, tracked.error)
         return tracked
 
-    def build(self, tracked: TrackedFace, progress: Progress | None = None) -> Avatar:
+    def build(self, tracked: TrackedFace, progress: Progress | None = None, quality: Quality = "balanced") -> Avatar:
         """The second half of `create`: an avatar of a tracked face."""
         from flexavatar.avatar import create_rig_avatar
 
@@ -121,6 +163,13 @@ class FlexAvatarPipeline:
         report("unwrapping", _DONE_BEFORE["unwrapping"])
         settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
         avatar = create_rig_avatar(tracked, settings)
+        if self._network is not None:
+            from flexavatar.network import FIT_STEPS, create_network_avatar
+
+            avatar = create_network_avatar(
+                self._network, avatar, [tracked], steps=FIT_STEPS[quality],
+                progress=lambda share: report("fitting", 0.6 + 0.4 * share),
+            )  # fmt: skip
         log.info("built an avatar in %.2f s", time.perf_counter() - start)
         report("done", 1.0)
         return avatar

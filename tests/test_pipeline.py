@@ -12,13 +12,20 @@ from conftest import EXAMPLE
 from PIL import Image
 
 from flexavatar import Avatar, FlexAvatarPipeline
-from flexavatar.errors import FlexAvatarError, NoFaceFound, RendererUnavailable, SeveralFacesFound, UnreadableImage
+from flexavatar.errors import (
+    FlexAvatarError,
+    ModelUnavailable,
+    NoFaceFound,
+    RendererUnavailable,
+    SeveralFacesFound,
+    UnreadableImage,
+)
 
 STAGES = ["reading photo", "finding the face", "cutting out", "tracking", "unwrapping", "done"]
 
 
-def test_unknown_model_says_which_there_are() -> None:
-    with pytest.raises(ValueError, match=r"no model 'flex-9'.*'rig'"):
+def test_unknown_model_says_what_there_can_be() -> None:
+    with pytest.raises(ModelUnavailable, match=r"no model 'flex-9'.*folder"):
         FlexAvatarPipeline.from_pretrained("flex-9")
 
 

@@ -75,7 +75,7 @@ def capture(
         else:
             seen = observe_photos(source, active, report, face)
     report("merging views")
-    avatar = (build or _rig_avatar)(seen, settings)
+    avatar = (build or rig_avatar)(seen, settings)
     report("measuring")
     psnr, ssim = measure(avatar, [view.face for view in seen.held_out]) if seen.held_out else (None, None)
     report("done")
@@ -92,7 +92,8 @@ def capture(
     )
 
 
-def _rig_avatar(seen: Observations, settings: CaptureSettings) -> Avatar:
+def rig_avatar(seen: Observations, settings: CaptureSettings) -> Avatar:
+    """The rig avatar of what was observed."""
     about = {
         "flexavatar": __version__,
         "base": seen.used[seen.base].source,

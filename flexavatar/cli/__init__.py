@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from flexavatar import __version__
 from flexavatar.cli import bake, benchmark, create, drive, export, fetch, info, render
 from flexavatar.cli.common import Result, UsageError
-from flexavatar.errors import CannotWrite, FlexAvatarError, RendererUnavailable, SeveralFacesFound
+from flexavatar.errors import CannotWrite, FlexAvatarError, ModelUnavailable, RendererUnavailable, SeveralFacesFound
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _only_our_stdout():
             result = args.command(args)
-    except (UsageError, RendererUnavailable) as error:
+    except (UsageError, ModelUnavailable, RendererUnavailable) as error:
         return _fail(args, USAGE, error)
     except CannotWrite as error:
         return _fail(args, NOT_WRITTEN, error)

@@ -34,7 +34,10 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--quality", choices=("fast", "balanced", "best"), default="balanced", help="of several photos and videos"
     )
-    create.add_argument("--model", default="rig", help="the model that makes the avatar (default: rig)")
+    create.add_argument(
+        "--model", default="rig", help="rig (default), the folder of a trained network, or its Hub id with --revision"
+    )
+    create.add_argument("--revision", help="commit of the Hub id, 40 hexadecimal digits")
     create.add_argument(
         "--export",
         type=export_target,
@@ -48,16 +51,15 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> Result:
-    from flexavatar.pipeline import MODELS, FlexAvatarPipeline
+    from flexavatar.pipeline import FlexAvatarPipeline
 
-    if args.model not in MODELS:
-        raise UsageError(f"There is no model {args.model!r}; choose one of {', '.join(MODELS)}.")
     # "--export .ply" is pathlib's ".ply" with an empty suffix: it means OUT.ply beside OUT.flexavatar.
     exports = [args.output.with_suffix(p.name) if p.name in EXPORT_SUFFIXES else p for p in args.export]
     for path in [args.output, *exports]:
         check_folder(path)
     start = time.perf_counter()
-    with progress_bar() as report, FlexAvatarPipeline.from_pretrained(args.model, device=args.device) as pipeline:
+    pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision)
+    with progress_bar() as report, pipeline:
         avatar, told = _made(pipeline, args, report)
     created = time.perf_counter() - start
     avatar.save(args.output)
@@ -79,7 +81,7 @@ def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, report: Progre
     if video and len(args.source) > 1:
         raise UsageError("Give one video, or photos; not a video with other files.")
     if len(args.source) == 1 and not video:
-        return pipeline.create(args.source[0], face=args.face, progress=report), {}
+        return pipeline.create(args.source[0], args.face, report, args.quality), {}
     source = args.source[0] if video else args.source
     made = pipeline.capture(source, args.quality, lambda stage, share, left: report(stage, share), face=args.face)
     told: Result = {"used": len(made.used), "held out": len(made.held_out)}

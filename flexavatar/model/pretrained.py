@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -21,6 +21,14 @@ FORMAT = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """A model on this disk."""
+
+    folder: Path
+    sha256: str  # of its weights, as its configuration names it
+
+
 def from_pretrained(source: str | Path, revision: str | None = None, embedded: Path = EMBEDDED) -> FlexS:
     """A frozen flex-s, on the CPU, from `source`.
 
@@ -31,36 +39,29 @@ def from_pretrained(source: str | Path, revision: str | None = None, embedded: P
 
     Raises ModelUnavailable if there is no such model or it cannot be downloaded, BadCheckpoint if it is damaged.
     """
-    folder = Path(source)
-    if folder.is_dir():
-        return load_folder(folder)
-    name = str(source)
-    if re.fullmatch(r"[\w.-]+", name) and (embedded / name / CONFIG).is_file():
-        return load_folder(embedded / name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return load_folder(_download(name, revision))
-    shipped = sorted(path.parent.name for path in embedded.glob(f"*/{CONFIG}"))
-    raise ModelUnavailable(
-        f"There is no model {name!r}: neither a folder, nor a Hub id (owner/name), nor one that comes with this "
-        f"package ({', '.join(shipped) or 'none does yet'})."
-    )
+    return load_folder(find_pretrained(source, revision, embedded).folder)
+
+
+def find_pretrained(source: str | Path, revision: str | None = None, embedded: Path = EMBEDDED) -> Pretrained:
+    """What `from_pretrained` would load, downloaded but not yet loaded; raises the same."""
+    folder, name = Path(source), str(source)
+    if not folder.is_dir():
+        shipped = sorted(path.parent.name for path in embedded.glob(f"*/{CONFIG}"))
+        if name in shipped:
+            folder = embedded / name
+        elif re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            folder = _download(name, revision)
+        else:
+            raise ModelUnavailable(
+                f"There is no model {name!r}: neither a folder, nor a Hub id (owner/name), nor one that comes with "
+                f"this package ({', '.join(shipped) or 'none does yet'})."
+            )
+    return Pretrained(folder, _read(folder)[1])
 
 
 def load_folder(folder: Path) -> FlexS:
     """The frozen flex-s that `save_pretrained` wrote. Raises BadCheckpoint."""
-    path = folder / CONFIG
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["model"] != "flex-s" or document["format"] != FORMAT:
-            raise BadCheckpoint(
-                f"{path} describes {document['model']!r} in format {document['format']!r}; this version reads "
-                f"flex-s in format {FORMAT}. Update flexavatar."
-            )
-        config, wanted = _parse(FlexSConfig, document["config"]), document["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadCheckpoint(
-            f"{path} is not the configuration of a model ({type(error).__name__}: {error}). Fetch the model again."
-        ) from error
+    config, wanted = _read(folder)
     weights = folder / WEIGHTS
     tensors = read_checkpoint(weights)
     if _sha256(weights) != wanted:
@@ -85,6 +86,23 @@ def save_pretrained(model: FlexS, folder: str | Path) -> None:
     document = {"model": "flex-s", "format": FORMAT, "config": asdict(model.config), "sha256": digest}
     with atomic_path(folder / CONFIG) as part:
         part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(folder: Path) -> tuple[FlexSConfig, str]:
+    """The configuration, and the hash that the weights must have."""
+    path = folder / CONFIG
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["model"] != "flex-s" or document["format"] != FORMAT:
+            raise BadCheckpoint(
+                f"{path} describes {document['model']!r} in format {document['format']!r}; this version reads "
+                f"flex-s in format {FORMAT}. Update flexavatar."
+            )
+        return _parse(FlexSConfig, document["config"]), document["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(
+            f"{path} is not the configuration of a model ({type(error).__name__}: {error}). Fetch the model again."
+        ) from error
 
 
 def _download(name: str, revision: str | None) -> Path:

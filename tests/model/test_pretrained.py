@@ -152,7 +152,8 @@ def test_missing_on_the_hub(hub: ThreadingHTTPServer) -> None:
         from_pretrained("someone/absent", revision=COMMIT)
 
 
-def test_offline_without_a_cache(hub: ThreadingHTTPServer) -> None:
+def test_offline_without_a_cache(hub: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the Hub client's attempts
     hub.shutdown()
     hub.server_close()
     with pytest.raises(ModelUnavailable, match="connection"):

@@ -1,0 +1,48 @@
+"""Avatars by a network: encoded from one view, fitted to all of them (paper sections 3.1 and 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
+from flexavatar.fitting.fit import FitSettings, fit_head
+from flexavatar.fitting.observation import observe_face
+from flexavatar.fitting.perceptual import available_terms
+from flexavatar.model.observation import observe
+from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.tracking import TrackedFace
+
+FIT_STEPS = {"fast": 30, "balanced": 100, "best": 300}
+
+
+def create_network_avatar(
+    source: NetworkSource,
+    rig_avatar: Avatar,
+    views: Sequence[TrackedFace],
+    base: int = 0,
+    steps: int = 100,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Avatar:
+    """The avatar that the network makes of `views[base]`, fitted to all views in `steps` steps (0: not at all).
+
+    `rig_avatar` is of the same views. `progress` hears of the share of the steps that are done; when `cancelled` says
+    so, the best code so far is taken. Raises ModelUnavailable or BadCheckpoint.
+    """
+    model = load_network(source)
+    with torch.no_grad():
+        head = model.encode(observe(views[base], rig_avatar))
+    fitted = 0
+    if steps:
+        observations = [observe_face(view, rig_avatar.rest) for view in views]
+        report = (lambda step, loss: progress(step / steps)) if progress is not None else None
+        settings = FitSettings(steps=steps)
+        head, result = fit_head(model, head, observations, settings, available_terms(), report, cancelled)
+        fitted = len(result.losses)
+    metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": fitted}
+    code = NetworkCode(head.code[0].detach(), head.detail[0].detach(), source)
+    avatar = replace(rig_avatar, network=code, metadata=metadata)
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
