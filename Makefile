@@ -32,8 +32,10 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+# The extras too, since their tests would be skipped without them.
+$(VENV)/.dev: requirements-dev.txt requirements-dino.txt requirements-perceptual.txt $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    -r requirements-dev.txt -r requirements-dino.txt -r requirements-perceptual.txt
 	@touch $@
 
 # The shared libraries of packages.txt (a Space installs the same file), where this is a Debian or Ubuntu machine.
