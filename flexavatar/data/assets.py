@@ -20,7 +20,7 @@ from flexavatar.data.move import moved
 from flexavatar.data.strands import shared_textures
 from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.texture.complete import hair_strands
-from flexavatar.texture.inner import IRIS_RADIUS, paint_eyes, visible_teeth
+from flexavatar.texture.inner import IRIS_RADIUS, paint_eyes, visible_inner
 from flexavatar.texture.regions import atlas_regions
 from flexavatar.texture.unwrap import Unwrapped
 
@@ -144,7 +144,7 @@ def _skin_maps(rig: Rig) -> SkinMaps:
         beard=pick(beard.astype(np.float32)),
         eyes=pick(regions.named("eye_left", "eye_right")),
         skin=pick(regions.named("head")),
-        opacity=pick(regions.edge * visible_teeth(regions)),
+        opacity=pick(regions.edge * visible_inner(regions, rig)),
         strands=pick(hair_strands(regions)),
     )
 

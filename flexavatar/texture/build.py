@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flexavatar.rig import Rig
 from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
-from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_teeth
+from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_inner
 from flexavatar.texture.merge import merge
 from flexavatar.texture.regions import atlas_regions
 from flexavatar.texture.unwrap import Unwrapped, unwrap
@@ -52,5 +52,5 @@ def _texture(photo: Unwrapped, tracked: TrackedFace, rig: Rig) -> RigTexture:
     valid = rig.atlas.valid.numpy()
     return RigTexture(
         colors=torch.from_numpy(filled[valid].astype(np.float32)),
-        opacities=torch.from_numpy(OPACITY * (regions.edge * visible_teeth(regions))[valid]),
+        opacities=torch.from_numpy(OPACITY * (regions.edge * visible_inner(regions, rig))[valid]),
     )

@@ -9,6 +9,8 @@ from flexavatar.texture.regions import Regions
 from flexavatar.texture.unwrap import Unwrapped
 
 IRIS_RADIUS = 0.0059  # metres; nearly the same for every adult
+MOUTH_CORNERS = (61, 291)  # MediaPipe's landmarks
+CORNER_WALLS = (0.006, 0.009)  # metres from a corner over which the cavity's walls fade in
 PUPIL = 0.42  # of the iris radius
 SCLERA = np.array([0.88, 0.85, 0.83])
 BROWN = np.array([0.28, 0.18, 0.11])
@@ -63,12 +65,19 @@ def paint_mouth(color: np.ndarray, rig: Rig, skin: np.ndarray) -> np.ndarray:
     return painted
 
 
-def visible_teeth(regions: Regions) -> np.ndarray:
-    """Opacity [256, 256] that hides the back teeth: the rig's arch is so wide that it would pierce a narrow jaw."""
+def visible_inner(regions: Regions, rig: Rig) -> np.ndarray:
+    """Opacity [256, 256] that hides what would pierce the face.
+
+    The back teeth, since the rig's arch is wider than a narrow jaw, and the cavity's walls where they start at the
+    corners of the mouth: there they stick out of closed lips.
+    """
     aside = np.abs(regions.position[..., 0])
     upper = np.where(regions.named("teeth_upper"), 1 - _step(aside, 0.022, 0.027), 1.0)
     lower = np.where(regions.named("teeth_lower"), 1 - _step(aside, 0.013, 0.018), 1.0)
-    return (upper * lower).astype(np.float32)
+    corners = rig.landmarks(rig.mean)[list(MOUTH_CORNERS)].numpy()
+    near = np.linalg.norm(regions.position[:, :, None] - corners, axis=-1).min(-1)
+    walls = np.where(regions.named("mouth"), _step(near, *CORNER_WALLS), 1.0)
+    return (upper * lower * walls).astype(np.float32)
 
 
 def _look(position, color, weight):
