@@ -97,6 +97,12 @@ def test_tongue_out_moves_the_tongue_forward(rig):
     assert delta(rig, "tongueOut")[part_vertices(rig, "tongue")][:, 2].max() > 0.01
 
 
+def test_lips_part_when_the_jaw_opens(rig):
+    opened = rig.landmarks(delta(rig, "jawOpen"))[:, 1]
+    upper, lower = [80, 81, 82, 13, 312, 311, 310], [88, 178, 87, 14, 317, 402, 318]
+    assert (opened[upper] - opened[lower] > 0.015).all()
+
+
 @pytest.mark.parametrize("way", ["Up", "Down", "In", "Out"])
 def test_gaze_leaves_the_head_where_it_is(rig, way):
     moved = delta(rig, f"eyeLook{way}Left").norm(dim=-1)

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from flexavatar.expression import BLENDSHAPE_INDEX
 from flexavatar.rig.build.atlas import RECTANGLES, AtlasBuild, build_atlas
 from flexavatar.rig.build.landmarks import bind_landmarks
 from flexavatar.rig.build.source import AnnyHead, build_mesh, expression_deltas, shape_space
 from flexavatar.rig.rig import REGION_NAMES
 
 SHAPE_SAMPLES, SHAPE_COMPONENTS = 1500, 60
+AJAR = 0.35  # of jawOpen, for binding the lips
 ASSETS = Path(__file__).parents[2] / "assets"
 log = logging.getLogger("flexavatar.rig.build")
 
@@ -42,6 +44,7 @@ def main() -> None:
     atlas = build_atlas(mean, mesh.triangles, mesh.parts, mesh.mirror)
     ids, barycentric, weights, spread = bind_landmarks(
         mean,
+        mean + AJAR * deltas[BLENDSHAPE_INDEX["jawOpen"]],
         mesh.triangles,
         mesh.parts,
         mesh.skin_texture,

@@ -20,15 +20,32 @@ SKINS = (
 )
 YAWS = (-24, -16, -8, 0, 8, 16, 24)
 SIZE = 640
+MOUTH_CENTER = (0.0, -0.072, 0.028)  # metres
+MOUTH_RADIUS = (0.034, 0.020, 0.035)
 FIRST_IRIS = 468  # landmarks 468..472 lie on the subject's right eye, 473..477 on the left
 
 
-def bind_landmarks(vertices, triangles, parts, skin_texture, skins: Path, model: Path):
+def bind_landmarks(vertices, opened, triangles, parts, skin_texture, skins: Path, model: Path):
     """Bind every landmark to a point of a triangle.
+
+    `opened` are the vertices with the mouth ajar: the landmarks around it are bound there, since on closed lips nothing
+    tells those of the lower from those of the upper one.
 
     Returns vertex ids [478, 3], barycentric coordinates [478, 3], weights [478] in 0..1 and the spread
     [478] over all renders in metres.
     """
+    ids, barycentric, spread = _bound(vertices, triangles, parts, skin_texture, skins, model)
+    position = (vertices[ids] * barycentric[..., None]).sum(1)
+    mouth = np.linalg.norm((position - MOUTH_CENTER) / MOUTH_RADIUS, axis=1) < 1
+    for own, of_open in zip(
+        (ids, barycentric, spread), _bound(opened, triangles, parts, skin_texture, skins, model), strict=True
+    ):
+        own[mouth] = of_open[mouth]
+    return ids, barycentric, 1 / (1 + (spread / 0.002) ** 2), spread
+
+
+def _bound(vertices, triangles, parts, skin_texture, skins: Path, model: Path):
+    """Vertex ids [478, 3], barycentric coordinates [478, 3] and spread [478] in metres on one posed mesh."""
     visible = parts != PART_NAMES.index("lashes")
     faces, texture, part = triangles[visible], skin_texture[visible], parts[visible]
     found: list[list[np.ndarray]] = [[] for _ in range(478)]
@@ -45,7 +62,7 @@ def bind_landmarks(vertices, triangles, parts, skin_texture, skins: Path, model:
     if min(len(points) for points in found) < 3:
         raise RuntimeError("Landmarks were not detected on the renders; check the skins and the camera.")
     points = np.stack([np.median(p, axis=0) for p in found])
-    spread = np.array([np.linalg.norm(np.std(p, axis=0)) for p in found])
+    spread = np.array([_spread(np.stack(p)) for p in found])
 
     ids = np.zeros((478, 3), int)
     barycentric = np.zeros((478, 3))
@@ -58,7 +75,14 @@ def bind_landmarks(vertices, triangles, parts, skin_texture, skins: Path, model:
         nearest, _, face = trimesh.proximity.closest_point(mesh, points[chosen])
         ids[chosen] = own[face]
         barycentric[chosen] = trimesh.triangles.points_to_barycentric(mesh.triangles[face], nearest)
-    return ids, barycentric.clip(0, 1), 1 / (1 + (spread / 0.002) ** 2), spread
+    return ids, barycentric.clip(0, 1), spread
+
+
+def _spread(points: np.ndarray) -> float:
+    """Standard deviation of points [N, 3] without the fifth of them that lies farthest from the median."""
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    kept = points[distance <= np.quantile(distance, 0.8)]
+    return float(np.linalg.norm(np.std(kept, axis=0)))
 
 
 def _picture(vertices, faces, texture, part, skin, yaw):
