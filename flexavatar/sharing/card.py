@@ -1,0 +1,40 @@
+"""The picture that messengers and social networks show beside a link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from flexavatar.camera import Camera
+from flexavatar.expression import Expression
+
+if TYPE_CHECKING:
+    from flexavatar.avatar import Avatar, Device
+
+CARD_SIZE = (1200, 630)  # what Open Graph asks for
+_VIEW_HEIGHT = 0.38  # metres
+_CENTER = (0.0, -0.02, -0.05)  # metres
+# (yaw in degrees, expression, background) of heads side by side; tiles of their own, since shoulders are cut off.
+_HEADS = (
+    (-38.0, "neutral", (0.86, 0.84, 0.97)),
+    (0.0, "smile", (0.95, 0.95, 0.97)),
+    (38.0, "neutral", (0.82, 0.90, 0.97)),
+)
+
+
+def preview_card(avatar: Avatar, device: Device = "auto") -> Image.Image:
+    """Three views of the head side by side, RGB, CARD_SIZE."""
+    width, height = CARD_SIZE
+    size = (width // len(_HEADS), height)
+    views = [
+        avatar.render(
+            Expression.of(expression),
+            camera=Camera.orbit(yaw, 0, size, _VIEW_HEIGHT, _CENTER),
+            background=background,
+            device=device,
+        )
+        for yaw, expression, background in _HEADS
+    ]
+    return Image.fromarray(np.concatenate(views, axis=1))

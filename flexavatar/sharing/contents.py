@@ -1,0 +1,58 @@
+"""The files of a shared avatar."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from flexavatar.export.atomic import atomic_path
+from flexavatar.sharing.card import preview_card
+from flexavatar.sharing.store import Receipt, SharedStore, ShareOptions
+
+if TYPE_CHECKING:
+    from flexavatar.avatar import Avatar, Device
+    from flexavatar.pipeline import Progress
+
+BUNDLE, CARD, THUMBNAIL, VIDEO = "avatar.flexbundle", "card.jpg", "thumbnail.jpg", "turntable.mp4"
+DOWNLOADS = ("avatar.flexavatar", "avatar.ply", "avatar.spz")  # besides the bundle, where the owner allows downloads
+_VIDEO_SIZE = 384  # pixels; for browsers without WebGL 2 only
+
+
+def share(
+    store: SharedStore,
+    avatar: Avatar,
+    bundle: Path,
+    options: ShareOptions,
+    device: Device = "auto",
+    progress: Progress | None = None,
+) -> Receipt:
+    """Share an avatar whose `.flexbundle` is at `bundle`. Raises what `SharedStore.put` raises.
+
+    Takes a few seconds, for its pictures. What was uploaded to make the avatar is not shared.
+    """
+    from flexavatar.baking.bundle import LICENCE
+
+    tell = progress or (lambda stage, done: None)
+    with tempfile.TemporaryDirectory(prefix="flexavatar-share-") as made:
+        folder = Path(made)
+        tell("drawing the preview", 0.1)
+        _save_jpeg(preview_card(avatar, device), folder / CARD)
+        _save_jpeg(Image.fromarray(avatar.thumbnail), folder / THUMBNAIL)
+        tell("filming the turntable", 0.3)
+        avatar.turntable(folder / VIDEO, size=_VIDEO_SIZE, seconds=4.0, fps=15, device=device)
+        if options.downloads:
+            tell("writing the files", 0.7)
+            for name in DOWNLOADS:
+                avatar.export(folder / name)
+        shutil.copyfile(bundle, folder / BUNDLE)
+        tell("storing the avatar", 0.9)
+        return store.put({path.name: path for path in sorted(folder.iterdir())}, LICENCE, options)
+
+
+def _save_jpeg(picture: Image.Image, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="JPEG", quality=88, optimize=True)
