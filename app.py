@@ -15,11 +15,20 @@ import gradio as gr  # isort: skip
 
 from flexavatar import FlexAvatarPipeline
 from flexavatar.app.api import add_endpoints
+from flexavatar.app.capture_tab import capture_tab
 from flexavatar.app.create_tab import create_tab
+from flexavatar.app.interpolate_tab import interpolate_tab
+from flexavatar.app.live_tab import live_tab
+from flexavatar.app.reenact_tab import reenact_tab
+from flexavatar.app.roster import Roster
+from flexavatar.app.routes import routes
 from flexavatar.app.studio import Studio
+from flexavatar.app.work import stop_on_leaving
+from flexavatar.sharing import SharedStore, open_store
 
 ROOT = Path(__file__).resolve().parent
-EXAMPLES = [str(ROOT / "examples" / "astronaut.png")]
+EXAMPLE = ROOT / "examples" / "astronaut.png"
+CLIP = ROOT / "examples" / "turning.mp4"
 TITLE = "# FlexAvatar\nOne photo in, a 3D head out: turn it, animate it, download it as Gaussian splats."
 CACHE_SECONDS = 3600
 
@@ -30,22 +39,44 @@ def build(studio: Studio) -> gr.Blocks:
         title="FlexAvatar", analytics_enabled=False, fill_width=True, delete_cache=(CACHE_SECONDS, CACHE_SECONDS)
     ) as page:
         gr.Markdown(TITLE, elem_id="title")
-        with gr.Tab("Create"):
-            create_tab(studio, EXAMPLES)
+        roster = Roster(studio, EXAMPLE)
+        with gr.Tabs():
+            with gr.Tab("Create"):
+                create_tab(studio, roster, [str(EXAMPLE)])
+            with gr.Tab("Photos & video"):
+                capture_tab(studio, roster, str(CLIP))
+            with gr.Tab("Live"):
+                live_tab(studio, roster)
+            with gr.Tab("Reenact"):
+                reenact_tab(studio, roster, str(CLIP))
+            with gr.Tab("Interpolate"):
+                interpolate_tab(studio, roster)
+        roster.wire()
+        page.unload(stop_on_leaving(studio))
         add_endpoints(studio)
-    return page.queue(max_size=32, default_concurrency_limit=4)
+    return page.queue(max_size=64, default_concurrency_limit=4)
 
 
-def launch(studio: Studio, host: str | None = None, port: int | None = None, block: bool = True) -> gr.Blocks:
-    """Serve the page. `block=False` returns while a thread of its own goes on serving."""
+def launch(
+    studio: Studio,
+    host: str | None = None,
+    port: int | None = None,
+    block: bool = True,
+    shared: SharedStore | None = None,
+) -> gr.Blocks:
+    """Serve the page and `shared` avatars (default: those of `open_store`).
+
+    `block=False` returns while a thread of its own goes on serving.
+    """
     page = build(studio)
     page.launch(
         server_name=host,
         server_port=port,
         prevent_thread_lock=not block,
         quiet=not block,
-        max_file_size="60mb",
+        max_file_size="200mb",
         ssr_mode=False,
+        app_kwargs={"routes": routes(studio, shared or open_store())},
         footer_links=["api"],
         theme=gr.themes.Default(
             primary_hue="blue",

@@ -1,8 +1,8 @@
-"""The app without a browser: its store, its 3D view's file, and its API as gradio_client sees it."""
+"""The app without a browser: its store, and its API as gradio_client sees it."""
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,10 @@ from flexavatar.app.controls import GROUPS, HEAD_TURNS, expression_of, slider_va
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
 from flexavatar.app.studio import Studio
-from flexavatar.app.viewer import facing_the_visitor
-from flexavatar.camera import HEAD_CENTER
-from flexavatar.errors import NoFaceFound
+from flexavatar.errors import Cancelled, NoFaceFound
 from flexavatar.expression import ARKIT_BLENDSHAPES, PRESETS
-from flexavatar.gaussians import Gaussians
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.sharing import FolderStorage, SharedStore
 
 
 def stored(name: str = "a") -> StoredAvatar:
@@ -72,20 +70,6 @@ def test_files_go_with_the_avatar() -> None:
     assert not path.parent.exists()
 
 
-def test_the_view_opens_on_the_face() -> None:
-    """gsplat.js starts 0.5 rad to the right of its axis and looks at the origin."""
-    # The nose's tip and the top of the head, as seen from the centre of the view.
-    means = torch.tensor(HEAD_CENTER) + torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.1, 0.0]])
-    quat = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(2, 4)
-    view = facing_the_visitor(Gaussians(means, quat, torch.ones(2, 3), torch.ones(2), torch.ones(2, 3)))
-    nose, top = view.means
-    assert math.atan2(float(nose[0]), float(nose[2])) == pytest.approx(0.5, abs=1e-4)
-    assert float(nose[1]) == pytest.approx(0, abs=1e-6)
-    assert float(top[1]) > 0
-    assert float(top[[0, 2]].norm()) == pytest.approx(0, abs=1e-6)
-    torch.testing.assert_close(view.quats[0], torch.tensor([math.cos(0.25), 0.0, math.sin(0.25), 0.0]))
-
-
 def test_every_blendshape_has_one_group() -> None:
     homes = [[g for g, prefixes in GROUPS.items() if name.startswith(prefixes)] for name in ARKIT_BLENDSHAPES]
     assert all(len(found) == 1 for found in homes)
@@ -118,10 +102,21 @@ def test_errors_become_messages(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture(scope="module")
-def client(pipeline: FlexAvatarPipeline) -> Iterator[Client]:
-    page = app.launch(Studio(pipeline), host="127.0.0.1", block=False)
-    yield Client(str(page.local_url), verbose=False)
+def studio(pipeline: FlexAvatarPipeline) -> Studio:
+    return Studio(pipeline)
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    shared = SharedStore(FolderStorage(tmp_path_factory.mktemp("shared")))
+    page = app.launch(studio, host="127.0.0.1", block=False, shared=shared)
+    yield str(page.local_url)
     page.close()
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +130,9 @@ def avatar_id(client: Client) -> str:
 def test_only_plain_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert isinstance(endpoints, dict)
-    assert set(endpoints["named_endpoints"]) == {"/create", "/open", "/render", "/turntable", "/export"}
+    assert set(endpoints["named_endpoints"]) == {
+        "/create", "/capture", "/open", "/render", "/turntable", "/export", "/drive", "/mix", "/morph",
+    }  # fmt: skip
     assert not endpoints["unnamed_endpoints"]
 
 
@@ -150,7 +147,7 @@ def test_render_endpoint(client: Client, avatar_id: str) -> None:
     assert np.abs(front - picture("jawOpen=1", 0)).max() > 40
 
 
-@pytest.mark.parametrize("file_format", ["ply", "splat", "spz", "png"])
+@pytest.mark.parametrize("file_format", ["ply", "splat", "spz", "png", "flexbundle"])
 def test_export_endpoint(client: Client, avatar_id: str, file_format: str) -> None:
     path = Path(client.predict(avatar_id, file_format, "neutral", api_name="/export"))
     assert path.name == f"astronaut.{file_format}"
@@ -163,6 +160,59 @@ def test_turntable_endpoint(client: Client, avatar_id: str) -> None:
     path = Path(client.predict(avatar_id, "smile", 0.5, 96, api_name="/turntable"))
     assert path.suffix == ".mp4"
     assert b"ftyp" in path.read_bytes()[:16]
+
+
+def test_capture_endpoint(client: Client, photos: dict[str, Path]) -> None:
+    files = [handle_file(path) for path in (EXAMPLE, photos["no_face"])]
+    made = client.predict(files, "fast", api_name="/capture")
+    assert made["avatar"] and len(made["used"]) == 1
+    assert ["face" in reason.lower() for reason in made["dropped"].values()] == [True]
+    with pytest.raises(AppError, match="quality"):
+        client.predict(files, "superb", api_name="/capture")
+
+
+def test_drive_mix_and_morph_endpoints(client: Client, avatar_id: str, tmp_path: Path) -> None:
+    options = {"head_motion": 0.5, "size": 64, "api_name": "/drive"}
+    video, motion, about = client.predict(avatar_id, "wink", None, background="#00ff00", **options)
+    assert b"ftyp" in Path(video).read_bytes()[:16]
+    assert about["frames"] == len(Path(motion).read_text().splitlines()) - 1
+    with pytest.raises(AppError, match="clip must be one of"):
+        client.predict(avatar_id, "dance", None, **options)
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    with pytest.raises(AppError, match="no video"):
+        client.predict(avatar_id, "", handle_file(text), **options)
+    mixed = client.predict(f"{avatar_id}, {avatar_id}", "0.5, 0.5", api_name="/mix")
+    assert mixed["avatar"] != avatar_id
+    with pytest.raises(AppError, match="sum to 1"):
+        client.predict(f"{avatar_id}, {avatar_id}", "0.5, 0.1", api_name="/mix")
+    path = client.predict(f"{avatar_id}, {mixed['avatar']}", "neutral", 0.5, 0, 64, api_name="/morph")
+    assert b"ftyp" in Path(path).read_bytes()[:16]
+
+
+def test_long_work_does_not_block_short_work(
+    address: str, client: Client, studio: Studio, avatar_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many long drives run as may, and more wait; a visitor's new avatar is made all the same."""
+    started, release = threading.Semaphore(0), threading.Event()
+
+    def drive(*_: Any, **__: Any) -> None:
+        started.release()
+        release.wait(60)
+        raise Cancelled("done")
+
+    monkeypatch.setattr(studio, "drive", drive)
+    jobs = [client.submit(avatar_id, "talk", None, api_name="/drive") for _ in range(4)]
+    try:
+        assert all(started.acquire(timeout=20) for _ in range(2))
+        other = Client(address, verbose=False)
+        assert other.predict(handle_file(EXAMPLE), None, api_name="/create")["gaussians"] > 10_000
+        assert not any(job.done() for job in jobs)
+    finally:
+        release.set()
+    for job in jobs:
+        with pytest.raises(AppError, match="done"):
+            job.result(timeout=30)
 
 
 def test_saved_avatar_opens_again(client: Client, avatar_id: str) -> None:

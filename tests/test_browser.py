@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import EXAMPLE
-from playwright.sync_api import Page, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Frame, Locator, Page, expect, sync_playwright
 from plyfile import PlyData
 
 import app
 from flexavatar.app.studio import Studio
+from flexavatar.avatar import Avatar
+from flexavatar.export import write_video
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.sharing import FolderStorage, SharedStore
+
+CLIP = EXAMPLE.parent / "turning.mp4"
 
 FLAGS = [
     "--no-sandbox",
@@ -42,49 +48,51 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def page(pipeline: FlexAvatarPipeline) -> Iterator[Page]:
+def page(pipeline: FlexAvatarPipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     path = chromium()
-    served = app.launch(Studio(pipeline), host="127.0.0.1", block=False)
+    shared = SharedStore(FolderStorage(tmp_path_factory.mktemp("shared")))
+    served = app.launch(Studio(pipeline), host="127.0.0.1", block=False, shared=shared)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_page(viewport={"width": 900, "height": 700})
-        page.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+        page.set_default_timeout(100_000)
+        expect.set_options(timeout=100_000)
         page.goto(str(served.local_url))
         yield page
         browser.close()
     served.close()
 
 
-# Read in a frame of its own, right after the view has drawn: a screenshot takes many seconds without a GPU.
-READ_VIEW = """() => new Promise(done => requestAnimationFrame(() => {
-    const small = new OffscreenCanvas(96, 72).getContext("2d");
-    small.drawImage(document.querySelector("#viewer canvas"), 0, 0, 96, 72);
-    done(Array.from(small.getImageData(0, 0, 96, 72).data));
-}))"""
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
 
 
-def view_pixels(page: Page) -> np.ndarray:
-    """The splats of the 3D view, int [72, 96, 4] RGBA 0..255."""
-    return np.array(page.evaluate(READ_VIEW)).reshape(72, 96, 4)
+def viewer(page: Page, view: str) -> Frame:
+    """The frame of a 3D view, once it has drawn."""
+    frame = page.locator(f"#{view} iframe")
+    expect(frame).to_have_class("drawn")
+    handle = frame.element_handle()
+    found = handle.content_frame()
+    assert found is not None
+    return found
 
 
-def wait_for_view(page: Page, ready: Callable[[np.ndarray], bool], seconds: float = 150) -> np.ndarray:
-    """The first view that is `ready`; its camera needs some frames to come to rest, and software WebGL is slow."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        view = view_pixels(page)
-        if ready(view):
-            return view
-        time.sleep(1)
-    raise AssertionError(f"The 3D view never got ready; {(view[..., 3] > 128).mean():.1%} of it is covered.")
+def drawn(frame: Frame) -> np.ndarray:
+    """What a 3D view shows, int [72, 96, 3] RGB 0..255."""
+    read = "async () => Array.from((await flexavatar.picture(96, 72, '#0000ff')).data)"
+    return np.array(frame.evaluate(read)).reshape(72, 96, 4)[..., :3]
 
 
-def shows_a_face(view: np.ndarray) -> bool:
-    """Something is drawn, and in its upper half there is skin (red over blue) around the middle."""
-    skin = (view[..., 3] > 128) & (view[..., 0] - view[..., 2] > 30)
-    rows, columns = np.nonzero(skin[:40])
-    return len(rows) > 40 and abs(columns.mean() / 96 - 0.5) < 0.06
+def save(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        page.locator(button).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def message(page: Page) -> Locator:
+    return page.get_by_test_id("toast-body").first
 
 
 def test_upload_view_and_download(page: Page, tmp_path: Path) -> None:
@@ -93,22 +101,21 @@ def test_upload_view_and_download(page: Page, tmp_path: Path) -> None:
 
     page.locator("#photo input[type=file]").first.set_input_files(EXAMPLE)
     page.get_by_role("button", name="Create avatar").click()
-    expect(page.locator("#status")).to_contain_text("Gaussians")
-    expect(page.locator("#viewer canvas")).to_be_visible()
-    wait_for_view(page, shows_a_face)
+    expect(page.locator("#create-status")).to_contain_text("Gaussians")
+    view = drawn(viewer(page, "create-view"))
+    rows, columns = np.nonzero((view[..., 0] - view[..., 2] > 30)[:40])  # skin around the middle of the upper half
+    assert len(rows) > 40 and abs(columns.mean() / 96 - 0.5) < 0.06
 
-    with page.expect_download() as download:
-        page.locator("#download-ply").click()
-    path = tmp_path / download.value.suggested_filename
-    download.value.save_as(path)
+    path = save(page, "#create-ply", tmp_path)
     assert path.name == "astronaut.ply"
     vertices = PlyData.read(str(path))["vertex"].data
     assert len(vertices) > 10_000
     assert np.isfinite(vertices["x"]).all()
+    assert save(page, "#create-flexbundle", tmp_path).stat().st_size > 100_000
     assert outside == []
 
 
-def test_a_preset_changes_the_picture(page: Page) -> None:
+def test_a_preset_changes_picture_and_view(page: Page) -> None:
     picture = page.locator("#picture img")
     before = picture.get_attribute("src")
     assert before is not None
@@ -116,21 +123,155 @@ def test_a_preset_changes_the_picture(page: Page) -> None:
     expect(picture).not_to_have_attribute("src", before)
     page.get_by_role("tab", name="Jaw").click()
     expect(page.get_by_label("number input for Open")).to_have_value("0.8")
+    viewer(page, "create-view").wait_for_function("flexavatar.weights().jawOpen > 0.7")
+
+
+def test_the_avatar_is_offered_in_all_tabs(page: Page) -> None:
+    for name in ("Live", "Reenact", "Interpolate"):
+        tab(page, name)
+        cards = page.locator(f"#{name.lower()}-avatars [data-id]")
+        expect(cards).to_have_count(1)
+        expect(cards).to_have_attribute("aria-pressed", "true")
+    tab(page, "Live")
+    frame = viewer(page, "live-view")
+    frame.get_by_role("button", name="Smile").first.click()
+    frame.wait_for_function("flexavatar.weights().mouthSmileLeft > 0.3")
+
+
+def test_video_capture(page: Page) -> None:
+    tab(page, "Photos & video")
+    page.locator("#capture-files input[type=file]").set_input_files(CLIP)
+    expect(page.locator("#capture-estimate")).to_contain_text("seconds")
+    page.locator("#quality").get_by_text("Fast").click()
+    page.locator("#capture-start").click()
+    expect(page.locator("#capture-status")).to_contain_text("Gaussians")
+    expect(page.locator("#capture-account")).to_contain_text("PSNR")
+    viewer(page, "capture-view")
+    expect(page.locator("#capture-start")).to_be_enabled()
+
+
+def test_capture_of_no_video_is_explained(page: Page, tmp_path: Path) -> None:
+    page.reload()
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    tab(page, "Photos & video")
+    page.locator("#capture-files input[type=file]").set_input_files(text)
+    expect(page.locator("#capture-estimate")).to_contain_text("no video that can be read")
+    page.locator("#capture-start").click()
+    expect(message(page)).to_contain_text("no video that can be read")
+    expect(page.locator("#capture-start")).to_be_enabled()
+
+
+def test_reenactment(page: Page, tmp_path: Path) -> None:
+    page.reload()
+    tab(page, "Reenact")
+    page.locator("#reenact-start").click()
+    expect(message(page)).to_contain_text("avatar")
+    page.locator("#reenact-example").click()
+    expect(page.locator("#reenact-avatars [data-id]")).to_have_count(1)
+    page.locator("#reenact-start").click()
+    expect(page.locator("#reenact-result video")).to_be_visible()
+    assert save(page, "#save-motion", tmp_path).suffix == ".csv"
+    assert save(page, "#save-video", tmp_path).name == "astronaut-wink.mp4"
+
+
+def test_reenactment_can_be_cancelled(page: Page) -> None:
+    page.get_by_text("talk", exact=True).click()
+    page.locator("#reenact-start").click()
+    page.locator("#reenact-stop").click()
+    expect(page.get_by_test_id("toast-body").filter(has_text="cancelled")).to_be_visible()
+    expect(page.locator("#reenact-start")).to_be_enabled()
+    expect(page.locator("#reenact-stop")).to_be_disabled()
+
+
+def test_a_driver_without_a_face_is_explained(page: Page, tmp_path: Path) -> None:
+    write_video(tmp_path / "empty.mp4", [np.full((96, 96, 3), 120, np.uint8)] * 5, 10)
+    page.get_by_text("Video or webcam").click()
+    page.locator("#reenact-video input[type=file]").first.set_input_files(tmp_path / "empty.mp4")
+    expect(page.locator("#reenact-video video")).to_be_attached()
+    page.locator("#reenact-start").click()
+    expect(page.get_by_test_id("toast-body").filter(has_text="shows a face")).to_be_visible()
+
+
+def test_two_people_in_the_driver_are_told(page: Page, tmp_path: Path) -> None:
+    frame = np.asarray(Image.open(EXAMPLE).convert("RGB").crop((110, 0, 340, 230)).resize((256, 256)))
+    write_video(tmp_path / "two.mp4", [np.concatenate([frame, frame[:, ::-1]], 1)] * 10, 10)
+    page.reload()
+    tab(page, "Reenact")
+    page.locator("#reenact-example").click()
+    expect(page.locator("#reenact-avatars [data-id]")).to_have_count(1)
+    page.get_by_text("Video or webcam").click()
+    page.locator("#reenact-video input[type=file]").first.set_input_files(tmp_path / "two.mp4")
+    expect(page.locator("#reenact-video video")).to_be_attached()
+    page.locator("#reenact-start").click()
+    expect(page.get_by_text("The video shows 2 people")).to_be_visible()
+
+
+def test_interpolation(page: Page, avatar_file: Path, tmp_path: Path) -> None:
+    other = Avatar.load(avatar_file)
+    replace(other, colors=1 - other.colors).save(tmp_path / "negative.flexavatar")
+    page.reload()
+    tab(page, "Interpolate")
+    page.locator("#interpolate-example").click()
+    cards = page.locator("#interpolate-avatars [data-id]")
+    expect(cards).to_have_count(1)
+    page.locator("#interpolate-save").click()
+    expect(message(page)).to_contain_text("two or more")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#interpolate-open").click()
+    chooser.value.set_files(tmp_path / "negative.flexavatar")
+    expect(cards).to_have_count(2)
+    picture = page.locator("#interpolate-picture img")
+    expect(picture).to_be_visible()
+    expect(page.locator("#interpolate-hint")).to_contain_text("50%")
+    before = picture.get_attribute("src")
+    assert before is not None
+    page.get_by_label("number input for From the first to the last").fill("0.25")
+    page.keyboard.press("Enter")
+    expect(picture).not_to_have_attribute("src", before)
+    page.locator("#interpolate-save").click()
+    expect(cards).to_have_count(3)
+    page.locator("#morph-start").click()
+    expect(page.locator("#morph video")).to_be_visible()
+    tab(page, "Reenact")
+    expect(page.locator("#reenact-avatars [data-id]")).to_have_count(3)
+
+
+def test_nobody_else_sees_the_avatars(page: Page) -> None:
+    context = page.context.browser
+    assert context is not None
+    stranger = context.new_page()
+    stranger.goto(page.url)
+    tab(stranger, "Reenact")
+    expect(stranger.locator("#reenact-avatars")).to_contain_text("No avatars yet")
+    stranger.close()
+
+
+@pytest.mark.parametrize("name", ["Create", "Photos & video", "Live", "Reenact", "Interpolate"])
+def test_a_phone_need_not_scroll_sideways(page: Page, name: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    if not page.get_by_role("tab", name=name).is_visible():
+        page.locator(".overflow-menu button").first.click()
+        page.locator(".overflow-dropdown button").filter(has_text=name).click()
+    else:
+        tab(page, name)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 900, "height": 700})
 
 
 def test_several_faces_are_offered(page: Page, photos: dict[str, Path]) -> None:
     page.reload()
     page.locator("#photo input[type=file]").first.set_input_files(photos["two_faces"])
     page.get_by_role("button", name="Create avatar").click()
-    expect(page.locator("#status")).to_contain_text("2 faces")
+    expect(page.locator("#create-status")).to_contain_text("2 faces")
     faces = page.locator("#faces button.thumbnail-item")
     expect(faces).to_have_count(2)
     faces.nth(1).click()
-    expect(page.locator("#status")).to_contain_text("Gaussians")
+    expect(page.locator("#create-status")).to_contain_text("Gaussians")
 
 
 def test_a_photo_without_a_face_is_explained(page: Page, photos: dict[str, Path]) -> None:
     page.reload()
     page.locator("#photo input[type=file]").first.set_input_files(photos["no_face"])
     page.get_by_role("button", name="Create avatar").click()
-    expect(page.get_by_test_id("toast-body").first).to_contain_text("face", ignore_case=True)
+    expect(message(page)).to_contain_text("face", ignore_case=True)

@@ -30,6 +30,7 @@ class StoredAvatar:
     folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="flexavatar-", ignore_cleanup_errors=True)
     )
+    baking: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held while the bundle is made
 
     def path(self, suffix: str) -> Path:
         return Path(self.folder.name) / f"{self.name}{suffix}"
@@ -38,7 +39,7 @@ class StoredAvatar:
 class AvatarStore:
     """At most `capacity` avatars, each for `lifetime` seconds after its last use; the longest unused goes first."""
 
-    def __init__(self, capacity: int = 64, lifetime: float = 3600.0) -> None:
+    def __init__(self, capacity: int = 128, lifetime: float = 3600.0) -> None:
         self.capacity = capacity
         self.lifetime = lifetime
         self._items: OrderedDict[str, tuple[float, StoredAvatar]] = OrderedDict()

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexavatar.app.gpu import device_outside, on_gpu
-from flexavatar.app.store import AvatarStore, StoredAvatar
-from flexavatar.app.viewer import write_view
+from flexavatar.app.jobs import Jobs
+from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
 
 if TYPE_CHECKING:
     import numpy as np
 
     from flexavatar.avatar import Avatar
+    from flexavatar.capture import Capture, Quality
+    from flexavatar.capture.progress import Progress as CaptureProgress
+    from flexavatar.driving import Transfer
+    from flexavatar.driving.drive import Color
     from flexavatar.expression import Expression
     from flexavatar.pipeline import Device, Face, FlexAvatarPipeline, Progress
     from flexavatar.tracking import TrackedFace
 
-FORMATS = ("ply", "splat", "spz", "flexavatar", "png")
+    Cancel = Callable[[], bool]  # asked between frames; true ends the work
+
+FORMATS = ("ply", "spz", "splat", "flexbundle", "html", "mp4", "flexavatar", "png")
+
+
+@dataclass(frozen=True)
+class Reenactment:
+    """What driving an avatar wrote."""
+
+    video: str  # path of an .mp4, or a .webm if transparent
+    motion: str  # path of the driver's motion as a Live Link Face .csv
+    frames: int
+    fps: float
+    warnings: tuple[str, ...]  # sentences for the visitor
 
 
 class Studio:
@@ -27,6 +47,7 @@ class Studio:
     def __init__(self, pipeline: FlexAvatarPipeline, store: AvatarStore | None = None) -> None:
         self.pipeline = pipeline
         self.store = store or AvatarStore()
+        self.jobs = Jobs()
 
     def create(self, photo: str | Path, face: Face = None, progress: Progress | None = None) -> tuple[str, TrackedFace]:
         """The id of a new avatar, and what was detected in the photo."""
@@ -34,11 +55,45 @@ class Studio:
         avatar = self.pipeline.build(tracked, progress)
         return self.store.put(StoredAvatar(avatar, _file_stem(photo))), tracked
 
+    def estimate(self, files: Sequence[str | Path], quality: Quality = "balanced") -> float:
+        """Seconds that `capture` will take. Raises UnreadableVideo, and ValueError as `capture` does."""
+        from flexavatar.capture import estimate_seconds
+        from flexavatar.videos import read_video_info
+
+        source = _capture_source(files)
+        return estimate_seconds(len(source) if isinstance(source, list) else read_video_info(source), quality)
+
+    def capture(
+        self,
+        files: Sequence[str | Path],
+        quality: Quality = "balanced",
+        progress: CaptureProgress | None = None,
+        cancelled: Cancel | None = None,
+    ) -> tuple[str, Capture]:
+        """The id of a new avatar made of photos or of one video, and how it came about.
+
+        Raises ValueError for no files, several videos, or a video among photos; else what `pipeline.capture` raises.
+        """
+        source = _capture_source(files)
+        made = self.pipeline.capture(source, quality, progress, cancelled)
+        return self.store.put(StoredAvatar(made.avatar, _file_stem(files[0]))), made
+
     def open(self, path: str | Path) -> str:
         """The id of an avatar read from a .flexavatar file."""
         from flexavatar.avatar import Avatar
 
         return self.store.put(StoredAvatar(Avatar.load(path), _file_stem(path)))
+
+    def known(self, keys: Sequence[str]) -> list[str]:
+        """Those of the ids that are still on the server."""
+        found = []
+        for key in keys:
+            try:
+                self.store.get(key)
+            except AvatarGone:
+                continue
+            found.append(key)
+        return found
 
     def describe(self, key: str) -> dict[str, object]:
         avatar = self.store.get(key).avatar
@@ -51,18 +106,36 @@ class Studio:
         device = device_outside(self.pipeline.device)
         return self.store.get(key).avatar.render(expression, yaw=yaw, pitch=pitch, size=size, device=device)
 
-    def view(self, key: str, expression: Expression) -> str:
-        """Path of the file for the app's 3D view."""
-        stored = self.store.get(key)
-        return str(write_view(stored.path(".view.splat"), stored.avatar.gaussians(expression)))
-
     def export(self, key: str, file_format: str, expression: Expression) -> str:
-        """Path of the avatar's file in one of FORMATS. Raises ValueError for another format."""
+        """Path of the avatar's file in one of FORMATS. Raises ValueError for another format.
+
+        A .flexbundle, .html or .flexavatar has all expressions; the other formats show `expression`.
+        """
         if file_format not in FORMATS:
             raise ValueError(f"Unknown format {file_format!r}; choose one of {', '.join(FORMATS)}.")
+        if file_format == "flexbundle":
+            return self.bundle(key)
+        if file_format == "mp4":
+            return self.turntable(key, expression)
         stored = self.store.get(key)
         path = stored.path(f".{file_format}")
-        stored.avatar.export(path, expression=expression)
+        if file_format == "html":
+            from flexavatar.viewer import viewer_html
+
+            path.write_text(viewer_html(Path(self.bundle(key)).read_bytes(), stored.name), encoding="utf-8")
+        else:
+            stored.avatar.export(path, expression=expression)
+        return str(path)
+
+    def bundle(self, key: str) -> str:
+        """Path of the .flexbundle that the browser's viewer loads. Baked at the first call, which takes seconds."""
+        from flexavatar.baking import write_bundle
+
+        stored = self.store.get(key)
+        path = stored.path(".flexbundle")
+        with stored.baking:
+            if not path.exists():
+                write_bundle(path, stored.avatar.bake("quick"))
         return str(path)
 
     def turntable(self, key: str, expression: Expression, seconds: float = 4.0, size: int = 512) -> str:
@@ -72,10 +145,99 @@ class Studio:
         _turntable(stored.avatar, str(path), expression, seconds, size, self.pipeline.device)
         return str(path)
 
+    def drive(
+        self,
+        key: str,
+        driver: str | Path,
+        *,
+        transfer: Transfer = "relative",
+        head_motion: float = 1.0,
+        side_by_side: bool = False,
+        background: Color | None = (1.0, 1.0, 1.0),
+        size: int = 512,
+        progress: Progress | None = None,
+        cancelled: Cancel | None = None,
+    ) -> Reenactment:
+        """Let an avatar move like `driver`: a video, a motion file or a clip's name; options as in `driving.drive`."""
+        from flexavatar.driving import drive, write_motion
+
+        stored = self.store.get(key)
+        stem = _new_folder(stored) / f"{stored.name}-{_file_stem(driver)}"
+        video = stem.with_suffix(".webm" if background is None else ".mp4")
+        driven = drive(
+            stored.avatar, driver, video, transfer=transfer, head_motion=head_motion, side_by_side=side_by_side,
+            background=background, size=size, device=device_outside(self.pipeline.device),
+            progress=progress, cancelled=cancelled,
+        )  # fmt: skip
+        write_motion(stem.with_suffix(".csv"), driven.motion)
+        return Reenactment(str(video), str(stem.with_suffix(".csv")), driven.frames, driven.fps, driven.motion.warnings)
+
+    def mixed_picture(
+        self, keys: Sequence[str], weights: Sequence[float], expression: Expression, size: int = 512
+    ) -> np.ndarray:
+        """Picture uint8 [size, size, 3] of a mix of avatars; `weights` as in `interpolate`."""
+        from flexavatar.interpolation import interpolate
+
+        avatar = interpolate(self._avatars(keys), weights)
+        return avatar.render(expression, size=size, device=device_outside(self.pipeline.device))
+
+    def mix(self, keys: Sequence[str], weights: Sequence[float]) -> str:
+        """The id of a new avatar between others; `weights` as in `interpolate`."""
+        from flexavatar.interpolation import interpolate
+
+        avatar = interpolate(self._avatars(keys), weights)
+        name = "-".join(dict.fromkeys(self.store.get(key).name for key in keys))
+        return self.store.put(StoredAvatar(avatar, _file_stem(f"mix-{name}")))
+
+    def morph(
+        self,
+        keys: Sequence[str],
+        expression: Expression,
+        seconds: float = 3.0,
+        turn: float = 0.0,
+        size: int = 512,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Cancel | None = None,
+    ) -> str:
+        """Path of a video from each avatar to the next, `seconds` for each step; `turn` degrees around the head."""
+        from flexavatar.interpolation import morph
+
+        avatars = self._avatars(keys)
+        path = _new_folder(self.store.get(keys[0])) / "morph.mp4"
+        morph(
+            path, avatars, seconds, expressions=[expression] * len(avatars), turn=turn, size=size,
+            device=device_outside(self.pipeline.device), progress=progress, cancelled=cancelled,
+        )  # fmt: skip
+        return str(path)
+
+    def _avatars(self, keys: Sequence[str]) -> list[Avatar]:
+        if len(keys) < 2:
+            raise ValueError("Choose two or more avatars to mix.")
+        return [self.store.get(key).avatar for key in keys]
+
 
 @on_gpu(seconds=60)
 def _turntable(avatar: Avatar, path: str, expression: Expression, seconds: float, size: int, device: Device) -> None:
     avatar.turntable(path, size=size, seconds=seconds, expression=expression, device=device)
+
+
+def _capture_source(files: Sequence[str | Path]) -> list[str | Path] | str | Path:
+    """The photos, or the one video."""
+    from flexavatar.pipeline import is_video
+
+    if not files:
+        raise ValueError("Add some photos or a video first.")
+    videos = [file for file in files if is_video(file)]
+    if not videos:
+        return list(files)
+    if len(files) > 1:
+        raise ValueError("Give either photos or a single video, not both and not several videos.")
+    return videos[0]
+
+
+def _new_folder(stored: StoredAvatar) -> Path:
+    """A folder of its own for a result, so that no other run overwrites what a visitor is looking at."""
+    return Path(tempfile.mkdtemp(dir=stored.folder.name))
 
 
 def _file_stem(path: str | Path) -> str:

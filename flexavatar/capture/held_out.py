@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import cv2
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar
-from flexavatar.camera import Camera
+from flexavatar.avatar import Avatar, above_rest
+from flexavatar.evaluation.metrics import psnr, ssim
 from flexavatar.expression import Expression
-from flexavatar.fitting.losses import ssim
 from flexavatar.render import render
 from flexavatar.tracking import TrackedFace
 
@@ -28,28 +26,25 @@ def measure(avatar: Avatar, views: Sequence[TrackedFace]) -> tuple[float, float]
         raise ValueError("There are no views to measure with.")
     scores = []
     for view in views:
-        picture, matte = _over_white(view)
+        picture, matte = over_white(view)
         drawn = draw(avatar, view)
-        squared = ((drawn - picture).square().mean(0) * matte).sum() / matte.sum().clamp_min(1)
-        scores.append((-10 * math.log10(max(float(squared), 1e-10)), float(ssim(drawn[None], picture[None]))))
+        scores.append((psnr(drawn, picture, matte), ssim(drawn, picture)))
     return sum(s[0] for s in scores) / len(scores), sum(s[1] for s in scores) / len(scores)
 
 
-def draw(avatar: Avatar, view: TrackedFace, size: int = MEASURED_SIZE) -> Tensor:
-    """The avatar as the view's camera sees it, with the view's expression, over white: RGB [3, size, size]."""
-    scale = torch.tensor([[size / view.camera.width], [size / view.camera.height], [1.0]])
-    camera = Camera(view.camera.world_to_camera, view.camera.intrinsics * scale, size, size)
+def draw(avatar: Avatar, view: TrackedFace, expression: Expression | None = None, size: int = MEASURED_SIZE) -> Tensor:
+    """The avatar as the view's camera sees it, over white: RGB [3, size, size]. Default expression: the view's."""
+    expression = expression or expression_of(avatar, view)
     with torch.inference_mode():
-        return render(avatar.gaussians(expression_of(avatar, view)), camera).rgb.clamp(0, 1)
+        return render(avatar.gaussians(expression), view.camera.resized(size, size)).rgb.clamp(0, 1)
 
 
 def expression_of(avatar: Avatar, view: TrackedFace) -> Expression:
     """The expression that, on top of the avatar's resting face, gives the view's blendshapes."""
-    moved = (view.blendshapes - avatar.rest) / (1 - avatar.rest).clamp_min(1e-3)
-    return Expression(moved.clamp(0, 1), view.head_rotation)
+    return Expression(above_rest(view.blendshapes, avatar.rest), view.head_rotation)
 
 
-def _over_white(view: TrackedFace) -> tuple[Tensor, Tensor]:
+def over_white(view: TrackedFace) -> tuple[Tensor, Tensor]:
     """The view's person over white [3, S, S] and the matte [S, S], at the measured size."""
     size = (MEASURED_SIZE, MEASURED_SIZE)
     image = torch.from_numpy(cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)).permute(2, 0, 1) / 255

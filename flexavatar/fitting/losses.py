@@ -34,7 +34,12 @@ def l1(rendered: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(rendered: Tensor, target: Tensor) -> Tensor:
-    """Mean structural similarity of two [B, C, H, W] images in 0..1 -> scalar, 1 when equal.
+    """Mean structural similarity of two [B, C, H, W] images in 0..1 -> scalar, 1 when equal; see `ssim_map`."""
+    return ssim_map(rendered, target).mean()
+
+
+def ssim_map(rendered: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity [B, C, H, W] at every pixel of two [B, C, H, W] images in 0..1.
 
     (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)), C1 = 1e-4, C2 = 9e-4, under an
     11 x 11 Gaussian window (sigma 1.5 px), zero padded.
@@ -54,7 +59,7 @@ def ssim(rendered: Tensor, target: Tensor) -> Tensor:
     sxx, syy = blur(rendered**2) - mx**2, blur(target**2) - my**2
     sxy = blur(rendered * target) - mx * my
     c1, c2 = 1e-4, 9e-4
-    return ((2 * mx * my + c1) * (2 * sxy + c2) / ((mx**2 + my**2 + c1) * (sxx + syy + c2))).mean()
+    return (2 * mx * my + c1) * (2 * sxy + c2) / ((mx**2 + my**2 + c1) * (sxx + syy + c2))
 
 
 def photometric_loss(

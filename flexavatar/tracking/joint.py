@@ -10,8 +10,25 @@ SHAPE_PICTURES = 24  # the shape is fitted to at most so many pictures, those th
 FRONTAL_POWER = 8  # of the cosine between face and camera: how fast a turned face loses its say in the shape
 
 
-def fit_person(model: LandmarkModel, landmarks: Tensor, scores: Tensor, image_size: tuple[int, int]) -> LandmarkFit:
+def fit_person(
+    model: LandmarkModel,
+    landmarks: Tensor,
+    scores: Tensor,
+    image_size: tuple[int, int],
+    shape: Tensor | None = None,
+) -> LandmarkFit:
     """Fit B pictures of one person; arguments as of `fit_landmarks`, `landmarks` [B, 478, 2] and `scores` [B, 52].
+
+    A `shape` [K] that is known is kept.
+    """
+    if shape is None:
+        shape = _common_shape(model, landmarks, scores, image_size)
+    start = affine_start(model, landmarks, scores, image_size, shape)
+    return fit_landmarks(model, landmarks, scores, image_size, "fixed", init=start)
+
+
+def _common_shape(model: LandmarkModel, landmarks: Tensor, scores: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """The shape [K] that all pictures agree on.
 
     The detector's landmarks lean the same way in all pictures of a kind, most where the face is turned away. So
     many pictures count together as one, and turned ones little: on renders of random heads from -75 to 75 degrees
@@ -21,6 +38,4 @@ def fit_person(model: LandmarkModel, landmarks: Tensor, scores: Tensor, image_si
     votes = facing**FRONTAL_POWER
     chosen = votes.argsort(descending=True)[:SHAPE_PICTURES]
     trust = (votes[chosen] / votes[chosen].sum().clamp_min(1.0))[:, None].expand(-1, landmarks.shape[1])
-    together = fit_landmarks(model, landmarks[chosen], scores[chosen], image_size, "shared", trust=trust)
-    start = affine_start(model, landmarks, scores, image_size, together.shape[0])
-    return fit_landmarks(model, landmarks, scores, image_size, "fixed", init=start)
+    return fit_landmarks(model, landmarks[chosen], scores[chosen], image_size, "shared", trust=trust).shape[0]

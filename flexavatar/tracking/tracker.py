@@ -111,11 +111,13 @@ class FaceTracker:
         crop = head_crop(chosen.landmarks)
         return Look(crop, chosen, *cut(image, crop))
 
-    def track_looks(self, looks: Sequence[Look], progress: Callable[[int], bool] | None = None) -> list[TrackedFace]:
+    def track_looks(
+        self, looks: Sequence[Look], progress: Callable[[int], bool] | None = None, shape: Tensor | None = None
+    ) -> list[TrackedFace]:
         """Faces of *one person*, with one shape that all of them share; cut out, each with its camera and expression.
 
-        Raises ValueError for no looks. `progress` hears after each matte how many are done; the faces without one
-        are left out when it returns False.
+        A `shape` [K] that is known, as an avatar's, is kept. `progress` hears after each matte how many are done; the
+        faces without one are left out when it returns False. Raises ValueError for no looks.
         """
         mattes = []
         for look in looks:
@@ -125,7 +127,7 @@ class FaceTracker:
         done = looks[: len(mattes)]
         landmarks = torch.from_numpy(np.stack([look.landmarks for look in done]))
         scores = torch.from_numpy(np.stack([look.face.scores for look in done]))
-        fit = fit_person(self.model, landmarks, scores, CROP)
+        fit = fit_person(self.model, landmarks, scores, CROP, shape)
         return [_tracked(look, matte, fit[[i]]) for i, (look, matte) in enumerate(zip(done, mattes, strict=True))]
 
     def track_images(

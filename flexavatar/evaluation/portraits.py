@@ -1,0 +1,79 @@
+"""Photos of people of whom only one view exists: how well the avatar shows it, keeps who it is, and moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flexavatar.capture.held_out import MEASURED_SIZE, draw, expression_of, over_white
+from flexavatar.errors import FlexAvatarError, NoFaceFound
+from flexavatar.evaluation.faces import as_pixels, compare_motion, see_face
+from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
+from flexavatar.evaluation.metrics import csim, psnr, ssim
+from flexavatar.evaluation.table import Row
+from flexavatar.images import read_image
+
+if TYPE_CHECKING:
+    from flexavatar.avatar import Avatar
+    from flexavatar.tracking import FaceTracker, TrackedFace
+
+YAWS = (0, 30, -30, 45, -45)  # degrees of the views whose identity is compared with the photo's
+INPUT, REENACTED = "input view", "cross-reenactment"
+
+
+def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path], report: Report = quiet) -> Measured:
+    """Measure a way of making avatars on portraits; rows are told apart by "view".
+
+    "input view": the photo's camera and expression, over white at 256 px; PSNR and SSIM inside the photo's matte.
+    "0 degrees" and so on: the neutral face; CSIM to the photo, 0 if the render shows no face. "cross-reenactment": the
+    avatar with expression, head rotation and camera of the next portrait (the last takes the first); AED and APD
+    between the render and that portrait. "faces" is the share of renders in which a face is found.
+
+    Raises NoFaceFound if no portrait can be tracked; some that cannot are left out.
+    """
+    tracked: dict[str, TrackedFace] = {}
+    left_out: list[str] = []
+    for i, path in enumerate(photos):
+        report("tracking portraits", 0.3 * i / len(photos))
+        try:
+            tracked[path.name] = tracker.track_image(read_image(path), "largest")
+        except FlexAvatarError as error:
+            left_out.append(f"{path.name}: {error}")
+    if not tracked:
+        raise NoFaceFound(
+            "None of the portraits can be used. " + " ".join(left_out or ["The folder holds no picture."])
+        )
+    names, rows, sheet = list(tracked), [], []
+    for i, name in enumerate(names):
+        report("portraits", 0.3 + 0.7 * i / len(names))
+        photo, driver = tracked[name], tracked[names[(i + 1) % len(names)]]
+        avatar = make(photo)
+        measured, shown = _portrait(avatar, photo, driver, tracker)
+        rows += [{"portrait": name, **row} for row in measured]
+        sheet.append(np.concatenate(shown, 1))
+    return Measured(tuple(rows), "view", np.concatenate(sheet, 0), tuple(left_out))
+
+
+def _portrait(
+    avatar: Avatar, photo: TrackedFace, driver: TrackedFace, tracker: FaceTracker
+) -> tuple[list[Row], list[np.ndarray]]:
+    target, matte = over_white(photo)
+    own = draw(avatar, photo)
+    rows: list[Row] = [{"view": INPUT, "psnr": psnr(own, target, matte), "ssim": ssim(own, target, matte)}]
+    shown = [as_pixels(target), as_pixels(own)]
+    person = see_face(tracker, photo.image)
+    for yaw in YAWS:
+        picture = avatar.render(yaw=yaw, size=MEASURED_SIZE)
+        face = see_face(tracker, picture)
+        likeness = csim(face.embedding, person.embedding) if face is not None and person is not None else 0.0
+        name = f"+-{abs(yaw)} degrees" if yaw else "0 degrees"
+        rows.append({"view": name, "csim": likeness, "faces": float(face is not None)})
+        shown.append(picture)
+    drawn = as_pixels(draw(avatar, driver, expression_of(avatar, driver)))
+    face = see_face(tracker, drawn)
+    moved = compare_motion(tracker, face, see_face(tracker, driver.image))
+    rows.append({"view": REENACTED, **moved, "faces": float(face is not None)})
+    return rows, [*shown, as_pixels(over_white(driver)[0]), drawn]

@@ -1,0 +1,78 @@
+"""Rows of figures: their means, and the files they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flexavatar.export.atomic import atomic_path
+
+Row = dict[str, Any]  # what was measured ("head", "angle", ...), then the metrics by their keys
+
+# key: (name, digits)
+METRICS = {
+    "psnr": ("PSNR, dB", 2),
+    "ssim": ("SSIM", 3),
+    "iou": ("matte IoU", 3),
+    "akd": ("AKD, %", 2),
+    "csim": ("CSIM (SFace)", 3),
+    "aed": ("AED", 4),
+    "apd": ("APD, degrees", 2),
+    "faces": ("faces found", 2),
+}
+
+
+def means(rows: Sequence[Row]) -> Row:
+    """The mean of every metric over the rows where it is known; metrics that no row knows are left out."""
+    result: Row = {}
+    for key in METRICS:
+        values = [row[key] for row in rows if key in row and math.isfinite(row[key])]
+        if values:
+            result[key] = sum(values) / len(values)
+    return result
+
+
+def means_by(rows: Sequence[Row], group: str) -> dict[Any, Row]:
+    """`means` of the rows that share a value of `group`, in the order of their first rows."""
+    values = dict.fromkeys(row[group] for row in rows)
+    return {value: means([row for row in rows if row[group] == value]) for value in values}
+
+
+def markdown(groups: dict[Any, Row], heading: str) -> str:
+    """A Markdown table with a line for every group of means."""
+    keys = [key for key in METRICS if any(key in group for group in groups.values())]
+    lines = [
+        f"| {heading} | " + " | ".join(METRICS[key][0] for key in keys) + " |",
+        "| --- |" + " ---: |" * len(keys),
+    ]
+    for name, group in groups.items():
+        cells = [f"{group[key]:.{METRICS[key][1]}f}" if key in group else "" for key in keys]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def rounded(row: Row) -> Row:
+    """A row as people read it; what is not known is None, which JSON can say."""
+    return {
+        key: (round(value, METRICS[key][1] + 1) if math.isfinite(value) else None) if key in METRICS else value
+        for key, value in row.items()
+    }
+
+
+def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
+    """Raises CannotWrite."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Raises CannotWrite."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
