@@ -55,8 +55,8 @@ def page(pipeline: FlexAvatarPipeline, tmp_path_factory: pytest.TempPathFactory)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_page(viewport={"width": 900, "height": 700})
-        page.set_default_timeout(40_000)
-        expect.set_options(timeout=40_000)
+        page.set_default_timeout(100_000)
+        expect.set_options(timeout=100_000)
         page.goto(str(served.local_url))
         yield page
         browser.close()
