@@ -33,9 +33,9 @@ $(VENV)/.base: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 # The extras too, since their tests would be skipped without them.
-$(VENV)/.dev: requirements-dev.txt requirements-dino.txt requirements-perceptual.txt $(VENV)/.base
+$(VENV)/.dev: requirements-dev.txt requirements-dino.txt requirements-perceptual.txt requirements-train.txt $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    -r requirements-dev.txt -r requirements-dino.txt -r requirements-perceptual.txt
+	    -r requirements-dev.txt -r requirements-dino.txt -r requirements-perceptual.txt -r requirements-train.txt
 	@touch $@
 
 # The shared libraries of packages.txt (a Space installs the same file), where this is a Debian or Ubuntu machine.

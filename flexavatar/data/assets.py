@@ -16,9 +16,9 @@ from flexavatar.data.faces import Face, FaceLibrary, painted_face, portrait_file
 from flexavatar.data.folder import cache_folder, data_folder
 from flexavatar.data.labels import Outside, outside_of
 from flexavatar.data.meshes import Guides
-from flexavatar.data.move import moved
 from flexavatar.data.strands import shared_textures
 from flexavatar.rig import REGION_NAMES, Rig
+from flexavatar.rig.move import moved
 from flexavatar.texture.complete import hair_strands
 from flexavatar.texture.inner import IRIS_RADIUS, paint_eyes, visible_inner
 from flexavatar.texture.regions import atlas_regions
@@ -96,12 +96,9 @@ class HeadAssets:
     def to(self, device: torch.device | str) -> HeadAssets:
         """A copy whose tensors lie on `device` (the faces stay in memory, they are few kilobytes each)."""
         move = lambda value: moved(value, device)  # noqa: E731
-        rig = move(self.rig)
-        # Computed on the CPU and moved, since its construction mixes in CPU constants.
-        object.__setattr__(rig, "anchors", move(self.rig.anchors))
         return replace(
             self,
-            rig=rig,
+            rig=self.rig.to(device),
             guides=move(self.guides),
             hair={k: v.to(device) for k, v in self.hair.items()},
             brows=tuple(v.to(device) for v in self.brows),

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from flexavatar.data.meshes import BoundMesh, Guides, load_mesh
-from flexavatar.data.move import moved
 from flexavatar.data.strands import paint_strands
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import quaternions
+from flexavatar.rig.move import moved
 
 # Metres in the frame of the mean head: the bust is cut where the view ends, and so is all that hangs on it.
 BUST_BOTTOM, BUST_SIDE = -0.232, 0.230

@@ -41,6 +41,7 @@ class UpsamplerConfig:
     channel_base: int = 32768  # a block whose output has side R works on min(channel_base / R, channel_max) channels
     channel_max: int = 512
     style_dim: int = 512
+    styled: bool = True  # False leaves out the StyleGAN path: an ablation
 
     @property
     def n_blocks(self) -> int:

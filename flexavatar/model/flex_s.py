@@ -26,6 +26,7 @@ from flexavatar.model.embedding import PointEmbedding, pluecker_rays
 from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
+from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.rig.rig import ATLAS_SIZE
 from flexavatar.texture.shells import SHELL_CHANNELS
 
@@ -173,6 +174,12 @@ class FlexS(nn.Module):
 
     torso: Tensor  # [G, 1]
 
+    def _apply(self, *args, **kwargs) -> FlexS:
+        super()._apply(*args, **kwargs)
+        if self.rig.mean.device != self.torso.device:
+            self.rig = self.rig.to(self.torso.device)
+        return self
+
     def freeze(self) -> FlexS:
         """Prepare for inference and fitting: eval mode, no parameter gradients, styles folded into the weights."""
         self.eval().requires_grad_(False)
@@ -200,8 +207,13 @@ class FlexS(nn.Module):
     ) -> Gaussians:
         """Gaussians [B, G] in the canonical head frame for B people and as many expressions."""
         out = self.decoder(head.code, head.detail, expression.code(), bias_sink)
+        # Half a millimetre would be lost in half precision.
+        with torch.autocast(out.device.type, enabled=False):
+            return self._gaussians(head, expression, out)
+
+    def _gaussians(self, head: EncodedHead, expression: Expression, out: Tensor) -> Gaussians:
         offset, scale, turn, opacity, color = out.split([3, 3, 4, 1, 3], -1)
-        frames = self._anchors(head, expression)
+        frames = self.anchors(head.shape, head.rest, expression)
         offset = self.config.max_offset * torch.tanh(offset)
         # What hangs on the torso turns with it.
         torso_turn = offset @ expression.head_rotation
@@ -216,12 +228,13 @@ class FlexS(nn.Module):
             colors=(head.colors + torch.tanh(color)).clamp(0, 1),
         )
 
-    def _anchors(self, head: EncodedHead, expression: Expression):
+    def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:
+        """Where the Gaussians of shapes [B, K] with resting faces [B, 52] are before the network moves them."""
         if self.config.anchors == "rest":
-            vertices = self.rig.mean.expand(len(head.shape), -1, -1)
+            vertices = self.rig.mean.expand(len(shape), -1, -1)
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
-        blendshapes = expression.blendshapes + head.rest * (1 - expression.blendshapes)
-        return self.rig.anchors.frames(self.rig.pose(head.shape, blendshapes, expression.head_rotation))
+        blendshapes = expression.blendshapes + rest * (1 - expression.blendshapes)
+        return self.rig.anchors.frames(self.rig.pose(shape, blendshapes, expression.head_rotation))
 
 
 def _cell_points(rig: Rig, grid: int) -> Tensor:

@@ -115,13 +115,16 @@ class Upsampler(nn.Module):
 
     def __init__(self, config: UpsamplerConfig, width: int, grid: int) -> None:
         super().__init__()
+        self.upscale = config.upscale
         blocks, channels = [], width
-        for index in range(1, config.n_blocks + 1):
+        for index in range(1, config.n_blocks + 1 if config.styled else 1):
             in_channels, channels = channels, min(config.channel_base // (grid * 2**index), config.channel_max)
             blocks.append(UpsamplerBlock(in_channels, channels, width // 4**index, config.style_dim))
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.blocks:
+            return F.pixel_shuffle(x, self.upscale)
         image = x
         for block in self.blocks:
             x, image = block(x, image)

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from flexavatar.rig.move import moved
+
 if TYPE_CHECKING:
     from flexavatar.rig.anchors import SurfaceAnchors
 
@@ -69,6 +71,13 @@ class Rig:
         from flexavatar.rig.anchors import surface_anchors
 
         return surface_anchors(self)
+
+    def to(self, device: torch.device | str) -> Rig:
+        """A copy on `device`, with its anchors."""
+        rig = moved(self, device)
+        # Computed on the CPU and moved, since their construction mixes in CPU constants.
+        object.__setattr__(rig, "anchors", moved(self.anchors, device))
+        return rig
 
     def pose(self, shape: Tensor, blendshapes: Tensor, head_rotation: Tensor | None = None) -> Tensor:
         """Vertices [..., V, 3] for shape [..., K] and blendshapes [..., 52].

@@ -1,0 +1,1 @@
+"""Training flex-s: records of what is known of a head, losses, and the trainer."""

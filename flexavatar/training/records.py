@@ -1,0 +1,193 @@
+"""Training records: all that one step needs to know of one person, prepared once and kept on disk.
+
+Tracking, unwrapping and painting a photo take a hundred times longer than the network's step, so the trainer never
+does them: it reads records. A record is one .safetensors file of 8-bit pictures and a few numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flexavatar.camera import Camera
+from flexavatar.data.labels import UVLabels
+from flexavatar.errors import FlexAvatarError
+from flexavatar.expression import Expression
+from flexavatar.model.decoder import BiasSink
+from flexavatar.model.flex_s import FlexSObservation
+from flexavatar.rig import Rig
+
+INVALID, VALID, RAISED = 0, 1, 2  # surface flags
+
+
+class BadRecord(FlexAvatarError):
+    """A training record cannot be used."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The truth at the rig's G texels, in the target's expression; see `UVLabels`."""
+
+    positions: Tensor  # [..., G, 3] metres, canonical head frame
+    colors: Tensor  # [..., G, 3] RGB 0..1
+    flags: Tensor  # [..., G] uint8: INVALID, VALID (the rig shows) or RAISED (hair, cloth or a hat shows)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One person: the photo that the network is given, and V target views in one expression.
+
+    All tensors are on the CPU. Of a monocular record the only target view is the photo itself and nothing is labelled.
+    """
+
+    photo: Tensor  # uint8 [3, S, S] the matted head crop on white
+    photo_camera: Tensor  # float32 [7, 4]: world to camera, then the intrinsics, in pixels, in rows of 4
+    shells: Tensor  # uint8 [18, 256, 256] `photo_shells`, -1..1 as 1..255
+    shape: Tensor  # float32 [K]
+    rest: Tensor  # float32 [52]
+    colors: Tensor  # uint8 [G, 3] of the rig avatar
+    opacities: Tensor  # uint8 [G] of the rig avatar
+    blendshapes: Tensor  # float32 [52] of the target views, above rest
+    head_rotation: Tensor  # float32 [3, 3] of the target views
+    cameras: Tensor  # float32 [V, 7, 4] as `photo_camera`
+    pictures: Tensor  # uint8 [V, 4, H, W] target views: RGB times alpha, alpha
+    weights: Tensor  # uint8 [V, 1, H, W] where a target view can be compared with an avatar, 0..255
+    positions: Tensor  # float16 [G, 3], or [0, 3] without labels
+    label_colors: Tensor  # uint8 [G, 3], or [0, 3]
+    flags: Tensor  # uint8 [G], or [0]
+
+    @property
+    def labelled(self) -> bool:
+        return len(self.flags) > 0
+
+    @property
+    def bias_sink(self) -> BiasSink:
+        return "multiview" if self.labelled else "monocular"
+
+    @staticmethod
+    def build(
+        observation: FlexSObservation,
+        expression: Expression,
+        camera: Camera,
+        pictures: Tensor,
+        weights: Tensor,
+        labels: UVLabels | None,
+    ) -> TrainingRecord:
+        """`observation` is a batch of one, `camera` [V], `pictures` [V, 4, H, W] premultiplied RGBA in 0..1,
+        `weights` [V, 1, H, W], `expression` one, above the observation's rest.
+        """
+        valid = Rig.load().atlas.valid
+        if labels is None:
+            positions, colors, flags = torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.uint8)
+        else:
+            positions, colors = (values.permute(1, 2, 0).cpu()[valid] for values in (labels.positions, labels.colors))
+            flags = (labels.valid.to(torch.uint8) * (1 + labels.raised.to(torch.uint8))).cpu()[valid]
+        seen = observation
+        return TrainingRecord(
+            photo=_bytes(seen.images[0]),
+            photo_camera=_packed(seen.camera.resized(*seen.images.shape[-2:]))[0],
+            shells=_bytes(seen.shells[0] * (127 / 255) + 128 / 255),
+            shape=seen.shape[0].float().cpu(),
+            rest=seen.rest[0].float().cpu(),
+            colors=_bytes(seen.colors[0]),
+            opacities=_bytes(seen.opacities[0]),
+            blendshapes=expression.blendshapes.float().cpu(),
+            head_rotation=expression.head_rotation.float().cpu(),
+            cameras=_packed(camera),
+            pictures=_bytes(pictures),
+            weights=_bytes(weights),
+            positions=positions.half(),
+            label_colors=_bytes(colors),
+            flags=flags,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the record; a reader never sees half of one."""
+        partial = path.with_suffix(".partial")
+        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, partial)
+        partial.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> TrainingRecord:
+        """Raises BadRecord if the file is damaged or was made for another rig."""
+        try:
+            record = TrainingRecord(**load_file(path))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise BadRecord(
+                f"The training record {path} cannot be read ({error}). Prepare the records again."
+            ) from error
+        if len(record.opacities) != int(Rig.load().atlas.valid.sum()):
+            raise BadRecord(f"The training record {path} was made for another rig. Prepare the records again.")
+        return record
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B records with V target views each, on the trainer's device."""
+
+    observation: FlexSObservation  # [B]
+    expression: Expression  # [B] of the target views
+    bias_sinks: tuple[BiasSink, ...]  # B
+    camera: Camera  # [B, V]
+    pictures: Tensor  # [B, V, 4, H, W] RGB times alpha, alpha, 0..1
+    weights: Tensor  # [B, V, 1, H, W] 0..1
+    labels: Labels  # [B, G]; all INVALID for records without labels
+
+
+def stack(records: Sequence[TrainingRecord], views: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """B records as one dictionary of tensors, 8-bit as they are stored, with the chosen `views` of each."""
+    count = len(records[0].opacities)
+    stacked = {}
+    for f in fields(TrainingRecord):
+        values = [getattr(record, f.name) for record in records]
+        if f.name in ("cameras", "pictures", "weights"):
+            values = [value[list(chosen)] for value, chosen in zip(values, views, strict=True)]
+        elif f.name in ("positions", "label_colors", "flags"):
+            values = [value if len(value) else value.new_zeros(count, *value.shape[1:]) for value in values]
+        stacked[f.name] = torch.stack(values)
+    return stacked | {"labelled": torch.tensor([record.labelled for record in records])}
+
+
+def unpack(stacked: dict[str, Tensor], device: torch.device | str) -> TrainingBatch:
+    """What `stack` made, as numbers on a device."""
+    labelled = stacked["labelled"].tolist()
+    on = {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
+    unit = lambda name: on[name].float() / 255  # noqa: E731
+    photos, pictures = unit("photo"), unit("pictures")
+    return TrainingBatch(
+        observation=FlexSObservation(
+            images=photos,
+            camera=_unpacked(on["photo_camera"], photos),
+            shells=(on["shells"].float() - 128) / 127,
+            shape=on["shape"],
+            rest=on["rest"],
+            colors=unit("colors"),
+            opacities=unit("opacities"),
+        ),
+        expression=Expression(on["blendshapes"], on["head_rotation"]),
+        bias_sinks=tuple("multiview" if known else "monocular" for known in labelled),
+        camera=_unpacked(on["cameras"], pictures),
+        pictures=pictures,
+        weights=unit("weights"),
+        labels=Labels(on["positions"].float(), unit("label_colors"), on["flags"]),
+    )
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return (values.detach().float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu()
+
+
+def _packed(camera: Camera) -> Tensor:
+    intrinsics = torch.nn.functional.pad(camera.intrinsics, (0, 1))
+    return torch.cat([camera.world_to_camera, intrinsics], -2).float().cpu()
+
+
+def _unpacked(packed: Tensor, pictures: Tensor) -> Camera:
+    height, width = pictures.shape[-2:]
+    return Camera(packed[..., :4, :], packed[..., 4:, :3].contiguous(), width, height)
