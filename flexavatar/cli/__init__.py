@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from flexavatar import __version__
-from flexavatar.cli import bake, benchmark, create, drive, evaluate, export, fetch, info, render, train
+from flexavatar.cli import bake, benchmark, create, drive, evaluate, export, fetch, info, prepare, render, train
 from flexavatar.cli.common import Result, UsageError
 from flexavatar.errors import CannotWrite, FlexAvatarError, ModelUnavailable, RendererUnavailable, SeveralFacesFound
 
 log = logging.getLogger(__name__)
 
 OK, UNEXPECTED, USAGE, BAD_INPUT, NOT_WRITTEN = range(5)
-COMMANDS = (create, render, export, info, fetch, drive, bake, benchmark, evaluate, train)
+COMMANDS = (create, render, export, info, fetch, drive, bake, benchmark, evaluate, prepare, train)
 
 
 def run() -> None:

@@ -1,0 +1,158 @@
+"""Monocular records: portraits of which only the one view exists, tracked once and kept in a compact cache."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flexavatar.avatar import create_rig_avatar
+from flexavatar.camera import Camera
+from flexavatar.errors import FlexAvatarError
+from flexavatar.expression import Expression
+from flexavatar.fitting.observation import observe_face
+from flexavatar.images import read_image
+from flexavatar.model.observation import observe
+from flexavatar.tracking.tracker import TrackedFace
+from flexavatar.training.photo import Tone, flawed
+from flexavatar.training.records import TrainingRecord
+
+if TYPE_CHECKING:
+    from flexavatar.tracking import FaceTracker
+
+log = logging.getLogger(__name__)
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+CROP = 320  # pixels that are kept of a head crop
+QUALITY = 92  # JPEG
+MOST_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
+MOST_YAW = 55.0  # degrees
+CACHE_VERSION = 1
+
+
+def portrait_photos(folder: Path) -> list[Path]:
+    """The pictures in a folder, by name."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def track_portraits(photos: Sequence[Path], cache: Path) -> Iterator[Path]:
+    """Track every photo and its mirror image; yields the files of those that can be learned from.
+
+    What is in the cache is not tracked again. Photos without a clear face are remembered as such.
+    """
+    from flexavatar.tracking import FaceTracker
+
+    folder = cache / f"portraits-{CACHE_VERSION}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FaceTracker() as tracker:
+        for photo in photos:
+            for mirrored in (False, True):
+                path = folder / f"{photo.stem}{'-mirrored' * mirrored}.safetensors"
+                refused = path.with_suffix(".refused")
+                if not path.exists() and not refused.exists():
+                    _track(tracker, photo, mirrored, path, refused)
+                if path.exists():
+                    yield path
+
+
+def portrait_record(path: Path, generator: torch.Generator, size: int = 256) -> TrainingRecord:
+    """The record of a tracked portrait, its tone and flaws drawn by `generator`. Raises FlexAvatarError."""
+    tracked, inside = _read(path)
+    tone = Tone.sample(generator, strength=0.5)
+    image = tone(torch.from_numpy(tracked.image).float() / 255).numpy()
+    clean = replace(tracked, image=(image.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    photo = replace(tracked, image=flawed(image, generator))
+    avatar = create_rig_avatar(photo)
+    seen = observe_face(clean, avatar.rest, size)
+    picture = torch.cat([seen.image * seen.matte, seen.matte])
+    camera = Camera.stack([seen.camera])
+    expression = Expression.from_code(seen.expression)
+    # Shoulders go on beyond the photo's border.
+    known = _box(inside, size) * seen.weight
+    return TrainingRecord.build(observe(photo, avatar), expression, camera, picture[None], known[None], labels=None)
+
+
+def _track(tracker: FaceTracker, photo: Path, mirrored: bool, path: Path, refused: Path) -> None:
+    try:
+        picture = read_image(photo)
+        tracked = tracker.track_image(np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture)
+    except FlexAvatarError as error:
+        log.info("%s is left out: %s", photo.name, error)
+        refused.write_text(str(error), encoding="utf-8")
+        return
+    rotation = tracked.head_rotation
+    yaw = float(torch.rad2deg(torch.atan2(rotation[0, 2], rotation[2, 2])))
+    if tracked.error > MOST_ERROR or abs(yaw) > MOST_YAW:
+        reason = f"yaw {yaw:.0f} degrees, error {tracked.error:.4f}"
+        log.info("%s is left out: %s", photo.name, reason)
+        refused.write_text(reason, encoding="utf-8")
+        return
+    left, top, side = tracked.crop
+    height, width = picture.shape[:2]
+    inside = torch.tensor([-left, -top, width - left, height - top]) / side
+    _write(tracked, inside.clamp(0, 1), path)
+
+
+def _box(inside: Tensor, size: int) -> Tensor:
+    """1 inside the photo, 0 beyond its borders, [1, size, size]; `inside` [4] left, top, right, bottom in 0..1."""
+    at = (torch.arange(size) + 0.5) / size
+    left, top, right, bottom = inside
+    return (((at > top) & (at < bottom))[:, None] & ((at > left) & (at < right))).float()[None]
+
+
+def _write(tracked: TrackedFace, inside: Tensor, path: Path) -> None:
+    image = cv2.resize(tracked.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
+    matte = (cv2.resize(tracked.matte.astype(np.float32), (CROP, CROP), interpolation=cv2.INTER_AREA) * 255).round()
+    stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    mask = cv2.imencode(".png", matte.astype(np.uint8))[1]
+    scale = CROP / tracked.camera.height
+    partial = path.with_suffix(".partial")
+    save_file(
+        {
+            "image": torch.from_numpy(stored.ravel()),
+            "matte": torch.from_numpy(mask.ravel()),
+            "landmarks": torch.from_numpy(tracked.landmarks * scale).float(),
+            "scores": tracked.scores.float(),
+            "shape": tracked.shape.float(),
+            "blendshapes": tracked.blendshapes.float(),
+            "head_rotation": tracked.head_rotation.float().contiguous(),
+            "world_to_camera": tracked.camera.world_to_camera.float().contiguous(),
+            "intrinsics": tracked.camera.resized(CROP, CROP).intrinsics.float().contiguous(),
+            "error": torch.tensor(tracked.error),
+            "inside": inside,
+        },
+        partial,
+    )
+    partial.replace(path)
+
+
+def _read(path: Path) -> tuple[TrackedFace, Tensor]:
+    try:
+        stored = load_file(path)
+        image = cv2.imdecode(stored["image"].numpy(), cv2.IMREAD_COLOR)
+        matte = cv2.imdecode(stored["matte"].numpy(), cv2.IMREAD_GRAYSCALE)
+        if image is None or matte is None:
+            raise KeyError("image")
+        tracked = TrackedFace(
+            image=np.ascontiguousarray(image[..., ::-1]),
+            matte=matte.astype(np.float32) / 255,
+            crop=(0.0, 0.0, float(CROP)),
+            landmarks=stored["landmarks"].numpy(),
+            scores=stored["scores"],
+            shape=stored["shape"],
+            blendshapes=stored["blendshapes"],
+            head_rotation=stored["head_rotation"],
+            camera=Camera(stored["world_to_camera"], stored["intrinsics"], CROP, CROP),
+            error=float(stored["error"]),
+        )
+        return tracked, stored["inside"]
+    except (OSError, SafetensorError, KeyError, TypeError, cv2.error) as error:
+        raise FlexAvatarError(f"The tracked portrait {path} cannot be read ({error}). Delete it.") from error
