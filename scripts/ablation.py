@@ -102,7 +102,7 @@ def main() -> None:
         "",
         f"{args.heads} held-out synthetic heads (views at 45, 90 and 180 degrees with new expressions; PSNR in dB over",
         f"the whole picture, matte IoU) and {args.count} held-out portraits (PSNR within the matte, CSIM of SFace, AED",
-        "of cross-reenactment); every network trained for the same short budget. docs/evaluation.md explains the metrics.",
+        "of cross-reenactment); each network trained for the same short time. docs/evaluation.md explains the metrics.",
         "",
         *table(figures),
         "",
