@@ -42,7 +42,8 @@ class FitObservation:
 def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256) -> FitObservation:
     """A tracked photo as flex-s is fitted to it, size x size pixels.
 
-    rest [52]: the resting face of the avatar. What lies below the rig's bust has weight 0: no avatar reaches there.
+    rest [52]: the resting face of the avatar. What lies below the rig's bust has weight 0, since no avatar reaches
+    there, and so has what lies beyond the photo's border, where shoulders go on unseen.
     """
     shape = (size, size)
 
@@ -52,10 +53,13 @@ def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256) -> FitObse
 
     camera = tracked.camera.resized(size, size)
     expression = Expression(above_rest(tracked.blendshapes, rest), tracked.head_rotation)
+    weight = _above_the_rim(tracked, camera)
+    if tracked.known is not None:
+        weight = weight * (resized(tracked.known) > 0.99)
     return FitObservation(
         image=resized(tracked.image) / 255,
         matte=resized(tracked.matte),
-        weight=_above_the_rim(tracked, camera),
+        weight=weight,
         camera=camera,
         expression=expression.code(),
     )

@@ -53,6 +53,7 @@ class TrackedFace:
     head_rotation: Tensor  # [3, 3] identity when the head looks straight into the camera
     camera: Camera
     error: float  # median landmark distance / face height
+    known: np.ndarray | None = None  # float32 [S, S] 1 where the crop shows the photo, 0 beyond its border; None: 1
 
     def expression(self) -> Expression:
         return Expression(self.blendshapes, self.head_rotation)
@@ -308,6 +309,7 @@ def _tracked(look: Look, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
     return TrackedFace(
         image=look.pixels,
         matte=matte,
+        known=look.known,
         crop=(float(look.crop.left), float(look.crop.top), float(look.crop.size)),
         landmarks=look.landmarks,
         scores=torch.from_numpy(look.face.scores),

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from flexavatar.avatar import create_rig_avatar
 from flexavatar.camera import Camera
@@ -65,7 +64,7 @@ def track_portraits(photos: Sequence[Path], cache: Path) -> Iterator[Path]:
 
 def portrait_record(path: Path, generator: torch.Generator, size: int = 256) -> TrainingRecord:
     """The record of a tracked portrait, its tone and flaws drawn by `generator`. Raises FlexAvatarError."""
-    tracked, inside = _read(path)
+    tracked = _read(path)
     tone = Tone.sample(generator, strength=0.5)
     image = tone(torch.from_numpy(tracked.image).float() / 255).numpy()
     clean = replace(tracked, image=(image.clip(0, 1) * 255 + 0.5).astype(np.uint8))
@@ -75,9 +74,9 @@ def portrait_record(path: Path, generator: torch.Generator, size: int = 256) -> 
     picture = torch.cat([seen.image * seen.matte, seen.matte])
     camera = Camera.stack([seen.camera])
     expression = Expression.from_code(seen.expression)
-    # Shoulders go on beyond the photo's border.
-    known = _box(inside, size) * seen.weight
-    return TrainingRecord.build(observe(photo, avatar), expression, camera, picture[None], known[None], labels=None)
+    return TrainingRecord.build(
+        observe(photo, avatar), expression, camera, picture[None], seen.weight[None], labels=None
+    )
 
 
 def _track(tracker: FaceTracker, photo: Path, mirrored: bool, path: Path, refused: Path) -> None:
@@ -95,30 +94,21 @@ def _track(tracker: FaceTracker, photo: Path, mirrored: bool, path: Path, refuse
         log.info("%s is left out: %s", photo.name, reason)
         refused.write_text(reason, encoding="utf-8")
         return
-    left, top, side = tracked.crop
-    height, width = picture.shape[:2]
-    inside = torch.tensor([-left, -top, width - left, height - top]) / side
-    _write(tracked, inside.clamp(0, 1), path)
+    _write(tracked, path)
 
 
-def _box(inside: Tensor, size: int) -> Tensor:
-    """1 inside the photo, 0 beyond its borders, [1, size, size]; `inside` [4] left, top, right, bottom in 0..1."""
-    at = (torch.arange(size) + 0.5) / size
-    left, top, right, bottom = inside
-    return (((at > top) & (at < bottom))[:, None] & ((at > left) & (at < right))).float()[None]
-
-
-def _write(tracked: TrackedFace, inside: Tensor, path: Path) -> None:
+def _write(tracked: TrackedFace, path: Path) -> None:
     image = cv2.resize(tracked.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
-    matte = (cv2.resize(tracked.matte.astype(np.float32), (CROP, CROP), interpolation=cv2.INTER_AREA) * 255).round()
+    known = np.ones_like(tracked.matte) if tracked.known is None else tracked.known
+    masks = np.vstack([cv2.resize(mask, (CROP, CROP), interpolation=cv2.INTER_AREA) for mask in (tracked.matte, known)])
     stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    mask = cv2.imencode(".png", matte.astype(np.uint8))[1]
+    mask = cv2.imencode(".png", (masks * 255).round().astype(np.uint8))[1]
     scale = CROP / tracked.camera.height
     partial = path.with_suffix(".partial")
     save_file(
         {
             "image": torch.from_numpy(stored.ravel()),
-            "matte": torch.from_numpy(mask.ravel()),
+            "masks": torch.from_numpy(mask.ravel()),
             "landmarks": torch.from_numpy(tracked.landmarks * scale).float(),
             "scores": tracked.scores.float(),
             "shape": tracked.shape.float(),
@@ -127,23 +117,24 @@ def _write(tracked: TrackedFace, inside: Tensor, path: Path) -> None:
             "world_to_camera": tracked.camera.world_to_camera.float().contiguous(),
             "intrinsics": tracked.camera.resized(CROP, CROP).intrinsics.float().contiguous(),
             "error": torch.tensor(tracked.error),
-            "inside": inside,
         },
         partial,
     )
     partial.replace(path)
 
 
-def _read(path: Path) -> tuple[TrackedFace, Tensor]:
+def _read(path: Path) -> TrackedFace:
     try:
         stored = load_file(path)
         image = cv2.imdecode(stored["image"].numpy(), cv2.IMREAD_COLOR)
-        matte = cv2.imdecode(stored["matte"].numpy(), cv2.IMREAD_GRAYSCALE)
-        if image is None or matte is None:
+        masks = cv2.imdecode(stored["masks"].numpy(), cv2.IMREAD_GRAYSCALE)
+        if image is None or masks is None:
             raise KeyError("image")
-        tracked = TrackedFace(
+        matte, known = np.split(masks.astype(np.float32) / 255, 2)
+        return TrackedFace(
             image=np.ascontiguousarray(image[..., ::-1]),
-            matte=matte.astype(np.float32) / 255,
+            matte=matte,
+            known=known,
             crop=(0.0, 0.0, float(CROP)),
             landmarks=stored["landmarks"].numpy(),
             scores=stored["scores"],
@@ -153,6 +144,5 @@ def _read(path: Path) -> tuple[TrackedFace, Tensor]:
             camera=Camera(stored["world_to_camera"], stored["intrinsics"], CROP, CROP),
             error=float(stored["error"]),
         )
-        return tracked, stored["inside"]
     except (OSError, SafetensorError, KeyError, TypeError, cv2.error) as error:
         raise FlexAvatarError(f"The tracked portrait {path} cannot be read ({error}). Delete it.") from error
