@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
 from flexavatar.fitting.losses import PerceptualTerm
 from flexavatar.fitting.perceptual import available_terms
@@ -70,7 +70,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         model = model or FlexS(config.network)
         model = model.requires_grad_(True).train().to(accelerator.device)
-        self.averaging = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).requires_grad_(False)
+        self.averaging = AveragedModel(model, multi_avg_fn=_averages(config.ema)).requires_grad_(False)
         self.average = cast(FlexS, self.averaging.module)
         on_gpu = accelerator.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
@@ -181,6 +181,18 @@ class Trainer:
         with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({**about, **values}) + "\n")
         self.accelerator.log(values, step=self.progress.step)
+
+
+def _averages(decay: float):
+    """Exponential averages that forget the first, bad weights sooner than `decay` alone would."""
+
+    @torch.no_grad()
+    def update(averages: PARAM_LIST, weights: PARAM_LIST, count: int | Tensor) -> None:
+        # As in TensorFlow's ExponentialMovingAverage.
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, weights, share)
+
+    return update
 
 
 def learning_rate(config: TrainingConfig, step: int, within: int) -> float:
