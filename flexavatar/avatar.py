@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,12 +17,14 @@ from flexavatar.errors import BadAvatarFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
+from flexavatar.volume import raised
 
 if TYPE_CHECKING:
     from flexavatar.baking import BakedAvatar
     from flexavatar.driving import Driven, Motion
     from flexavatar.model.flex_s import EncodedHead
     from flexavatar.model.source import NetworkSource
+    from flexavatar.rig.anchors import SurfaceAnchors
     from flexavatar.tracking import TrackedFace
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -59,6 +62,15 @@ class Avatar:
     thumbnail: np.ndarray  # uint8 [256, 256, 3]
     metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
     network: NetworkCode | None = None  # what a network knows beyond the rig avatar
+    volume: Tensor | None = None  # [V] metres that hair raises the rig's vertices; see flexavatar.volume
+
+    @cached_property
+    def anchors(self) -> SurfaceAnchors:
+        """The rig's anchors, as large as the raised surface needs them."""
+        rig = Rig.load()
+        if self.volume is None:
+            return rig.anchors
+        return rig.anchors.stretched(raised(rig.mean, self.volume), self.volume > 0)
 
     def gaussians(self, expression: Expression | None = None) -> Gaussians:
         """The head with an expression (default neutral), in the canonical head frame.
@@ -72,7 +84,8 @@ class Avatar:
         rig = Rig.load()
         # The rest fades as an expression takes its place, so that a full weight still means a full deformation.
         blendshapes = expression.blendshapes + self.rest * (1 - expression.blendshapes)
-        frames = rig.anchors.frames(rig.pose(self.shape, blendshapes, expression.head_rotation))
+        vertices = rig.turn_torso(raised(rig.pose(self.shape, blendshapes), self.volume), expression.head_rotation)
+        frames = self.anchors.frames(vertices)
         batch = frames.means.shape[:-2]
         return Gaussians(
             frames.means,
@@ -184,6 +197,8 @@ class Avatar:
             "colors": self.colors.half(),
             "opacities": self.opacities.half(),
         }
+        if self.volume is not None:
+            tensors["volume"] = self.volume.half()
         metadata = dict(self.metadata)
         if self.network is not None:
             tensors |= {"code": self.network.code.half(), "detail": self.network.detail.half()}
@@ -200,6 +215,8 @@ class Avatar:
         anchors = len(rig.anchors)
         shapes, blendshapes = len(rig.shape_basis), len(rig.expression_deltas)
         wanted = {"shape": (shapes,), "rest": (blendshapes,), "colors": (anchors, 3), "opacities": (anchors,)}
+        if "volume" in file.tensors:
+            wanted["volume"] = (len(rig.mean),)
         for name, size in wanted.items():
             if name not in file.tensors or tuple(file.tensors[name].shape) != size:
                 raise BadAvatarFile(
@@ -251,11 +268,17 @@ def _network_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> N
     return NetworkCode(code, detail, NetworkSource.from_json(source))
 
 
-def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None) -> Avatar:
-    """The rig avatar of a tracked photo."""
+def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None, volume: bool = True) -> Avatar:
+    """The rig avatar of a tracked photo.
+
+    With `volume` the hair stands off the rig as far as the silhouette tells; a network that has volume of its own
+    expects the bare rig.
+    """
+    from flexavatar.fitting.volume import volume_of
     from flexavatar.texture import texture_from_photo
 
-    texture = texture_from_photo(tracked, Rig.load())
+    height = volume_of([tracked]) if volume else None
+    texture = texture_from_photo(tracked, Rig.load(), height)
     avatar = Avatar(
         shape=tracked.shape.float(),
         rest=resting_face(tracked.blendshapes),
@@ -263,6 +286,7 @@ def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None =
         opacities=texture.opacities,
         thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
         metadata={"model": "rig", "settings": dict(settings or {})},
+        volume=height,
     )
     return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
 

@@ -14,6 +14,7 @@ from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
+from flexavatar.rig import Rig
 
 TOLERANCE = 1e-3  # by which weights may miss a sum of 1
 
@@ -102,6 +103,10 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         name: _combined([getattr(avatar, name) for avatar in avatars], weights)
         for name in ("shape", "rest", "colors", "opacities")
     }
+    flat = torch.zeros(len(Rig.load().mean))
+    volume = None
+    if any(avatar.volume is not None for avatar in avatars):
+        volume = _combined([flat if avatar.volume is None else avatar.volume for avatar in avatars], weights)
     networks = [avatar.network for avatar in avatars if avatar.network is not None]
     network = None
     if networks:
@@ -117,7 +122,7 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         "model": models.pop() if len(models) == 1 else "mixed",
         "settings": {"interpolated": [round(float(weight), 4) for weight in weights]},
     }
-    return Avatar(**mixed, thumbnail=avatars[0].thumbnail, metadata=metadata, network=network)
+    return Avatar(**mixed, thumbnail=avatars[0].thumbnail, metadata=metadata, network=network, volume=volume)
 
 
 def _combined(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -137,7 +137,7 @@ class FlexAvatarPipeline:
                     progress("fitting", 0.5 + 0.45 * share, passed / share - passed)
 
             faces = [view.face for view in seen.used]
-            made = rig_avatar(seen, settings)
+            made = rig_avatar(seen, settings, volume=False)
             return create_network_avatar(network, made, faces, seen.base, FIT_STEPS[quality], report, cancelled)
 
         return build
@@ -162,7 +162,7 @@ class FlexAvatarPipeline:
         start = time.perf_counter()
         report("unwrapping", _DONE_BEFORE["unwrapping"])
         settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
-        avatar = create_rig_avatar(tracked, settings)
+        avatar = create_rig_avatar(tracked, settings, volume=self._network is None)
         if self._network is not None:
             from flexavatar.network import FIT_STEPS, create_network_avatar
 

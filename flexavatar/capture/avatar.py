@@ -11,21 +11,28 @@ import torch
 
 from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, resting_face
 from flexavatar.capture.frames import base_cost, head_angles, sharpness
+from flexavatar.fitting.volume import volume_of
 from flexavatar.rig import Rig
 from flexavatar.texture import texture_from_views
 from flexavatar.tracking import TrackedFace
 
 
 def create_capture_avatar(
-    views: Sequence[TrackedFace], base: int = 0, texture_views: int = 24, settings: Mapping[str, Any] | None = None
+    views: Sequence[TrackedFace],
+    base: int = 0,
+    texture_views: int = 24,
+    settings: Mapping[str, Any] | None = None,
+    volume: bool = True,
 ) -> Avatar:
     """The rig avatar of views that share one shape (`FaceTracker.track_looks`).
 
     `base` is the view whose light the avatar has. The texture is merged from the `texture_views` that see most, the
-    resting face is the median over the views.
+    resting face is the median over the views. `volume` as of `create_rig_avatar`.
     """
     chosen = spread_views(views, base, texture_views)
-    texture = texture_from_views([views[i] for i in chosen], Rig.load())
+    seen = [views[i] for i in chosen]
+    height = volume_of(seen) if volume else None
+    texture = texture_from_views(seen, Rig.load(), height)
     avatar = Avatar(
         shape=views[base].shape.float(),
         rest=torch.stack([resting_face(view.blendshapes) for view in views]).median(0).values,
@@ -33,6 +40,7 @@ def create_capture_avatar(
         opacities=texture.opacities,
         thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
         metadata={"model": "rig", "settings": dict(settings or {})},
+        volume=height,
     )
     return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
 

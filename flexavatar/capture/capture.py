@@ -92,8 +92,8 @@ def capture(
     )
 
 
-def rig_avatar(seen: Observations, settings: CaptureSettings) -> Avatar:
-    """The rig avatar of what was observed."""
+def rig_avatar(seen: Observations, settings: CaptureSettings, volume: bool = True) -> Avatar:
+    """The rig avatar of what was observed; `volume` as of `create_capture_avatar`."""
     about = {
         "flexavatar": __version__,
         "base": seen.used[seen.base].source,
@@ -101,4 +101,5 @@ def rig_avatar(seen: Observations, settings: CaptureSettings) -> Avatar:
         "held_out": [view.source for view in seen.held_out],
         "dropped": seen.dropped,
     }
-    return create_capture_avatar([view.face for view in seen.used], seen.base, settings.texture_views, about)
+    faces = [view.face for view in seen.used]
+    return create_capture_avatar(faces, seen.base, settings.texture_views, about, volume)

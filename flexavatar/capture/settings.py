@@ -32,15 +32,15 @@ PRESETS: dict[Quality, CaptureSettings] = {
     "best": CaptureSettings(frames=240, looked_at=1500, texture_views=48),
 }
 
-# Seconds on 2 CPU cores: photos of 512 px and a clip of 640 px; other sizes are extrapolated.
+# Measured as CPU seconds of one thread, models loaded: 2 and 8 photos of 512 px, and a clip of 150 frames of 640 x 480
+# with "fast" and "balanced" (7.2 and 14.2 s in all). Other sizes are extrapolated; START_SECONDS is a guess.
 START_SECONDS = 1.5  # models load
-PHOTO_SECONDS = 0.2  # find the face, compare it, cut it out
-FIT_SECONDS = 0.05  # per picture
+PICTURE_SECONDS = 0.12  # per picture: find the face, compare it, cut it out, fit the rig
 DECODE_SECONDS = 8e-9  # per pixel of the clip
-LOOK_SECONDS = 0.03  # per frame that is looked at
-VIEW_SECONDS = 0.15  # per view of the texture
-MEASURE_SECONDS = 0.12  # per held-out frame
-BUILD_SECONDS = 1.0
+LOOK_SECONDS = 0.017  # per frame that is looked at
+VIEW_SECONDS = 0.13  # per view of the texture, 0.03 of it for the volume
+MEASURE_SECONDS = 0.06  # per held-out frame
+BUILD_SECONDS = 0.8
 
 
 def estimate_seconds(source: int | VideoInfo, settings: CaptureSettings | Quality = "balanced") -> float:
@@ -56,11 +56,4 @@ def estimate_seconds(source: int | VideoInfo, settings: CaptureSettings | Qualit
         looking = 2 * total * source.width * source.height * DECODE_SECONDS + looked_at * LOOK_SECONDS
     texture = min(count, settings.texture_views) * VIEW_SECONDS
     held_out = 0 if isinstance(source, int) else count / 8
-    return (
-        START_SECONDS
-        + looking
-        + count * (PHOTO_SECONDS + FIT_SECONDS)
-        + texture
-        + held_out * MEASURE_SECONDS
-        + BUILD_SECONDS
-    )
+    return START_SECONDS + looking + count * PICTURE_SECONDS + texture + held_out * MEASURE_SECONDS + BUILD_SECONDS

@@ -53,7 +53,7 @@ def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256) -> FitObse
 
     camera = tracked.camera.resized(size, size)
     expression = Expression(above_rest(tracked.blendshapes, rest), tracked.head_rotation)
-    weight = _above_the_rim(tracked, camera)
+    weight = above_the_rim(tracked, camera)
     if tracked.known is not None:
         weight = weight * (resized(tracked.known) > 0.99)
     return FitObservation(
@@ -65,15 +65,20 @@ def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256) -> FitObse
     )
 
 
-def _above_the_rim(tracked: TrackedFace, camera: Camera) -> Tensor:
-    """1 above the lower edge of the rig in each column, 0 below it, [1, H, W]."""
+def rig_mask(tracked: TrackedFace, camera: Camera) -> np.ndarray:
+    """1 where the bare rig covers a pixel, else 0, [H, W]."""
     rig = Rig.load()
     vertices = rig.pose(tracked.shape, tracked.blendshapes, tracked.head_rotation)
     pixels, depth = camera.project(vertices)
     screen = np.concatenate([pixels.numpy(), depth.numpy()[:, None]], 1)
     ids, _, _ = rasterize_mesh(screen, rig.triangles.numpy(), camera.height, camera.width)
+    return (ids >= 0).astype(np.float32)
+
+
+def above_the_rim(tracked: TrackedFace, camera: Camera) -> Tensor:
+    """1 above the lower edge of the rig in each column, 0 below it, [1, H, W]."""
     rows = np.arange(camera.height)[:, None]
-    rim = np.where(ids >= 0, rows, -1).max(0)  # the lowest covered row of each column
+    rim = np.where(rig_mask(tracked, camera) > 0, rows, -1).max(0)  # the lowest covered row of each column
     covered = np.flatnonzero(rim >= 0)
     if len(covered) == 0:
         return torch.ones(1, camera.height, camera.width)

@@ -14,6 +14,7 @@ LIMITS = (2e-4, 4e-3)  # metres: sheared triangles must not turn into plates
 STRETCH = 1.6  # times the size at rest: else the corners of an open mouth grow whiskers
 STRETCH_FREELY = 2.5e-3  # metres: lids lie folded at rest and must close without gaps
 STRETCH_CAVITY = 2.7e-3  # metres: more, and the walls of the cavity stick out between the lips
+LONGEST_RAISED = 0.012  # metres: where hair stands off, a texel covers more
 LONGEST = 5.0  # times the short side: nor into needles
 THICKNESS = 0.35  # of the smaller tangential deviation
 
@@ -46,6 +47,14 @@ class SurfaceAnchors:
         """Per-vertex values [..., V, C] at the anchors [..., G, C]."""
         return (values[..., self.corners, :] * self.weights[:, 0, :, None]).sum(-2)
 
+    def stretched(self, vertices: Tensor, moved: Tensor) -> SurfaceAnchors:
+        """The same anchors for a head that rests with vertices [V, 3], of which `moved` [V] bool are not the mean's."""
+        anywhere = torch.full_like(self.longest, LONGEST_RAISED)
+        at_rest = SurfaceAnchors(self.corners, self.weights, anywhere).frames(vertices).scales[:, 0]
+        # Only there: walls of the mouth that may grow hide the teeth.
+        longest = torch.where(moved[self.corners].any(-1), torch.maximum(self.longest, at_rest), self.longest)
+        return SurfaceAnchors(self.corners, self.weights, longest)
+
     def frames(self, vertices: Tensor) -> AnchorFrames:
         """Anchors on posed vertices [..., V, 3]: the covariance is the texel's footprint on the surface."""
         local = self.weights @ vertices[..., self.corners, :]
@@ -60,7 +69,7 @@ class SurfaceAnchors:
         normal = torch.linalg.cross(second, first)
         large = ((e + g + root) / 2).clamp_min(0).sqrt()
         small = ((e + g - root) / 2).clamp_min(0).sqrt()
-        large = torch.minimum((SPREAD * large).clamp(*LIMITS), self.longest)
+        large = torch.minimum((SPREAD * large).clamp_min(LIMITS[0]), self.longest)
         small = torch.maximum((SPREAD * small).clamp(*LIMITS), large / LONGEST)
         tangential = torch.stack([large, small], -1)
         scales = torch.cat([tangential, THICKNESS * tangential[..., 1:]], -1)
@@ -84,7 +93,7 @@ def surface_anchors(rig: Rig) -> SurfaceAnchors:
     cavity = rig.atlas.region[valid] == REGION_NAMES.index("mouth")
     longest = (STRETCH * at_rest).clamp_min(STRETCH_FREELY)
     longest[cavity] = longest[cavity].clamp_max(STRETCH_CAVITY)
-    return SurfaceAnchors(corners, weights, longest)
+    return SurfaceAnchors(corners, weights, longest.clamp_max(LIMITS[1]))
 
 
 def quaternions(rotation: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from flexavatar.rig import REGION_NAMES, Rig
 
@@ -12,6 +13,7 @@ from flexavatar.rig import REGION_NAMES, Rig
 HAIRLINE = ((0, 0.068), (25, 0.066), (45, 0.052), (58, 0.030), (68, 0.000), (82, 0.008), (100, 0.012), (115, -0.022),
             (135, -0.045), (160, -0.058), (180, -0.062))  # fmt: skip
 HEAD_AXIS = (0.0, -0.075)  # x, z of the vertical axis that the angle turns about
+HAIR_HEIGHT, HAIR_FADE = 0.018, 0.008  # metres over the rig from which something is hair and no ear
 RIM_FADE = 2  # texels over which the bust fades out at its rim, the bottom row of the skin chart
 EAR_CENTER, EAR_RADII = (35.0, 90.0), (13.5, 26.5)  # texels (column, row) of the right ear in the atlas
 
@@ -54,6 +56,14 @@ def atlas_regions(rig: Rig) -> Regions:
     face = head & (angle < 62) & (y < 0.055) & (y > -0.10) & (z > -0.06)
     edge = np.where(chart, ((np.where(chart, row, 0).max() - row + 0.5) / RIM_FADE).clip(0, 1), valid)
     return Regions(position, chart, scalp, torso, face, ear, edge.astype(np.float32), region)
+
+
+def under_hair(regions: Regions, rig: Rig, volume: Tensor) -> Regions:
+    """Regions in which what is raised by `volume` [V] metres counts as hair, also over ears and neck."""
+    height = np.zeros(regions.scalp.shape, np.float32)
+    height[rig.atlas.valid.numpy()] = rig.anchors.interpolate(volume[:, None])[:, 0].numpy()
+    hair = _smooth((height - HAIR_HEIGHT) / HAIR_FADE) * (regions.region == REGION_NAMES.index("head"))
+    return replace(regions, scalp=np.maximum(regions.scalp, hair), ear=regions.ear & (hair < 0.5))
 
 
 def _smooth(value) -> np.ndarray:

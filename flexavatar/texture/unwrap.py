@@ -12,6 +12,7 @@ from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import PART_NAMES, REGION_NAMES, Rig
 from flexavatar.rig.anchors import outward_normals
 from flexavatar.tracking import TrackedFace
+from flexavatar.volume import raised
 
 DEPTH_SLACK = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
 FACING = (0.18, 0.5)  # cosine between normal and view where trust starts and where it is full
@@ -29,9 +30,10 @@ class Unwrapped:
     pixel: np.ndarray  # [256, 256, 2] where the texel falls in the crop
 
 
-def unwrap(tracked: TrackedFace, rig: Rig) -> Unwrapped:
-    """Sample the photo at every texel of the tracked, expression-posed rig."""
-    vertices = rig.pose(tracked.shape, tracked.blendshapes, tracked.head_rotation)
+def unwrap(tracked: TrackedFace, rig: Rig, volume: torch.Tensor | None = None) -> Unwrapped:
+    """Sample the photo at every texel of the tracked, expression-posed rig, raised by `volume` [V] metres."""
+    vertices = raised(rig.pose(tracked.shape, tracked.blendshapes), volume)
+    vertices = rig.turn_torso(vertices, tracked.head_rotation)
     valid = rig.atlas.valid.numpy()
     size = tracked.camera.height
     pixels, depth = tracked.camera.project(vertices)

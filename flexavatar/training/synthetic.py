@@ -37,7 +37,7 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
     same = _uniform(generator) < SAME_EXPRESSION
     second = first if same else Expression(after.blendshapes, sample_head_rotation(generator))
     tracked = _photographed(head, first, tone, generator)
-    avatar = create_rig_avatar(tracked)
+    avatar = create_rig_avatar(tracked, volume=False)
     target = Expression(above_rest(head.blendshapes(second), avatar.rest), second.head_rotation)
 
     camera = Camera.stack(_cameras(head, second, views, size, generator))

@@ -67,7 +67,7 @@ def network(scale: float) -> FlexS:
 @pytest.fixture(scope="module")
 def case() -> Case:
     tracked = track_image(read_image(EXAMPLE))
-    avatar = create_rig_avatar(tracked)
+    avatar = create_rig_avatar(tracked, volume=False)
     model = network(0.01)
     with torch.no_grad():
         head = model.encode(observe(tracked, avatar))
