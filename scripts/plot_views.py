@@ -123,9 +123,8 @@ def main() -> None:
         + " degrees; those in which no face",
         "is found (often the one at 60) are left out by the capture, as they are for users.",
         "",
-        "One photo gives the bare rig, on whose skull hair is only painted. From two photos on, the silhouettes tell"
-        " how far hair",
-        "stands off, and most of the gain is that.",
+        "How far hair stands off is told by the silhouette: of one photo above and beside the head, of more of them all"
+        " round.",
         "",
         "![Gain over one photo against the number of photos](views.png)",
         "",
