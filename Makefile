@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test app lint setup system chromium clean
+.PHONY: demo test app lint viewer setup system chromium clean
 
 demo: setup
 	@mkdir -p output
@@ -21,6 +21,10 @@ lint: setup $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The browser viewer's build, which is committed: the same sources and versions give the same bytes. Needs Node 20.
+viewer:
+	cd flexavatar/viewer && npm ci --no-audit --no-fund && npm run build
 
 setup: system $(VENV)/.base
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in flexavatar; here because `spaces` may load torch before
 
-import spaces  # noqa: F401  (ZeroGPU wants to be imported before torch)
+with contextlib.suppress(ImportError):  # only Spaces need it
+    import spaces  # noqa: F401  (ZeroGPU wants to be imported before torch)
 
 import gradio as gr  # isort: skip
 
@@ -17,11 +20,13 @@ from flexavatar import FlexAvatarPipeline
 from flexavatar.app.api import add_endpoints
 from flexavatar.app.capture_tab import capture_tab
 from flexavatar.app.create_tab import create_tab
+from flexavatar.app.gallery_tab import gallery_tab
 from flexavatar.app.interpolate_tab import interpolate_tab
 from flexavatar.app.live_tab import live_tab
 from flexavatar.app.reenact_tab import reenact_tab
 from flexavatar.app.roster import Roster
 from flexavatar.app.routes import routes
+from flexavatar.app.share_box import Sharing
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import stop_on_leaving
 from flexavatar.sharing import SharedStore, open_store
@@ -30,28 +35,33 @@ ROOT = Path(__file__).resolve().parent
 EXAMPLE = ROOT / "examples" / "astronaut.png"
 CLIP = ROOT / "examples" / "turning.mp4"
 TITLE = "# FlexAvatar\nOne photo in, a 3D head out: turn it, animate it, download it as Gaussian splats."
+APP = ROOT / "flexavatar" / "app"
 CACHE_SECONDS = 3600
 
 
-def build(studio: Studio) -> gr.Blocks:
+def build(studio: Studio, shared: SharedStore) -> gr.Blocks:
     """The page and its API."""
     with gr.Blocks(
         title="FlexAvatar", analytics_enabled=False, fill_width=True, delete_cache=(CACHE_SECONDS, CACHE_SECONDS)
     ) as page:
         gr.Markdown(TITLE, elem_id="title")
         roster = Roster(studio, EXAMPLE)
+        sharing = Sharing(studio, shared)
         with gr.Tabs():
             with gr.Tab("Create"):
-                create_tab(studio, roster, [str(EXAMPLE)])
+                create_tab(sharing, roster, [str(EXAMPLE)])
             with gr.Tab("Photos & video"):
-                capture_tab(studio, roster, str(CLIP))
+                capture_tab(sharing, roster, str(CLIP))
             with gr.Tab("Live"):
-                live_tab(studio, roster)
+                live_tab(sharing, roster)
             with gr.Tab("Reenact"):
-                reenact_tab(studio, roster, str(CLIP))
+                reenact_tab(sharing, roster, str(CLIP))
             with gr.Tab("Interpolate"):
-                interpolate_tab(studio, roster)
-        roster.wire()
+                interpolate_tab(sharing, roster)
+            with gr.Tab("My avatars") as mine:
+                gallery_tab(sharing, roster, mine)
+        roster.wire(page)
+        sharing.wire(page)
         page.unload(stop_on_leaving(studio))
         add_endpoints(studio)
     return page.queue(max_size=64, default_concurrency_limit=4)
@@ -68,7 +78,8 @@ def launch(
 
     `block=False` returns while a thread of its own goes on serving.
     """
-    page = build(studio)
+    shared = shared or open_store()
+    page = build(studio, shared)
     page.launch(
         server_name=host,
         server_port=port,
@@ -76,7 +87,7 @@ def launch(
         quiet=not block,
         max_file_size="200mb",
         ssr_mode=False,
-        app_kwargs={"routes": routes(studio, shared or open_store())},
+        app_kwargs={"routes": routes(studio, shared)},
         footer_links=["api"],
         theme=gr.themes.Default(
             primary_hue="blue",
@@ -84,7 +95,8 @@ def launch(
             font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
             font_mono=["ui-monospace", "Consolas", "monospace"],
         ),
-        css_paths=[ROOT / "flexavatar" / "app" / "style.css"],
+        css_paths=[APP / "style.css"],
+        head=f"<script>{(APP / 'browser.js').read_text(encoding='utf-8')}</script>",
     )
     return page
 

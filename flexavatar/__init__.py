@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from flexavatar.expression import Expression
     from flexavatar.gaussians import Gaussians
     from flexavatar.pipeline import FlexAvatarPipeline
+
+# Threads of torch that wait for each other by spinning are ten times slower where the cores are shared with anything.
+# Read when torch is loaded, so it has to be here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = ["FlexAvatarPipeline", "Avatar", "Gaussians", "Camera", "Expression"]

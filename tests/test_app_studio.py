@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import EXAMPLE
+from PIL import Image
+from plyfile import PlyData
 
+import app
+from flexavatar.app.downloads import DOWNLOADS, one_id
+from flexavatar.app.gpu import on_gpu
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.roster import MOST, Roster
+from flexavatar.app.share_box import lives
 from flexavatar.app.store import AvatarGone
-from flexavatar.app.studio import Studio
+from flexavatar.app.studio import FORMATS, SMALL_VIDEO, Studio
 from flexavatar.app.work import duration
+from flexavatar.avatar import Avatar
 from flexavatar.baking import read_bundle
 from flexavatar.driving import read_motion
 from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
 from flexavatar.export import write_video
 from flexavatar.expression import Expression
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.sharing import FolderStorage, Limits, SharedStore
 from flexavatar.videos import read_video_info
 
 CLIP = EXAMPLE.parent / "turning.mp4"
@@ -118,6 +129,32 @@ def test_mixing_takes_two(studio: Studio, key: str) -> None:
         studio.mix([key, "guess"], [0.5, 0.5])
 
 
+def test_every_file_of_the_menu_opens(studio: Studio, key: str) -> None:
+    assert set(DOWNLOADS) < set(FORMATS)
+    neutral, opened = Expression.neutral(), Expression.of({"jawOpen": 1.0})
+    count = len(studio.store.get(key).avatar.gaussians())
+    tables = []
+    for expression in (neutral, opened):
+        vertices = PlyData.read(studio.export(key, "ply", expression))["vertex"].data
+        assert len(vertices) == count
+        tables.append(vertices["y"].copy())
+    assert np.abs(tables[0] - tables[1]).max() > 0.01  # metres: the chin goes down
+    packed = gzip.decompress(Path(studio.export(key, "spz", neutral)).read_bytes())
+    assert packed[:4] == b"NGSP" and int.from_bytes(packed[8:12], "little") == count
+    assert Path(studio.export(key, "splat", neutral)).stat().st_size == 32 * count
+    assert read_video_info(studio.turntable(key, neutral, 0.5, 64)).duration == pytest.approx(0.5, abs=0.1)
+    saved = Avatar.load(studio.export(key, "flexavatar", neutral))
+    assert len(saved.gaussians()) == count
+
+
+def test_what_the_viewer_shows_before_the_bundle(studio: Studio, key: str) -> None:
+    assert Image.open(studio.poster(key)).mode == "RGBA"
+    video = Path(studio.still_turntable(key))
+    assert read_video_info(video).width == SMALL_VIDEO
+    written = video.stat().st_mtime_ns
+    assert Path(studio.still_turntable(key)).stat().st_mtime_ns == written  # made once
+
+
 def test_files_with_all_expressions(studio: Studio, key: str) -> None:
     bundle = studio.export(key, "flexbundle", Expression.neutral())
     assert len(read_bundle(bundle).gaussians()) > 10_000
@@ -158,3 +195,44 @@ def test_roster_is_bounded(studio: Studio, key: str) -> None:
 )
 def test_durations_are_as_precise_as_estimates(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_browser_keeps_as_many_as_the_roster() -> None:
+    script = Path(app.__file__).parent / "flexavatar" / "app" / "browser.js"
+    assert f"MOST_AVATARS = {MOST};" in script.read_text(encoding="utf-8")
+
+
+def test_an_avatar_is_chosen_before_it_is_used() -> None:
+    assert one_id("a") == one_id(["a"]) == "a"
+    for nothing in (None, [], ""):
+        with pytest.raises(ValueError, match="Choose an avatar"):
+            one_id(nothing)
+
+
+@pytest.mark.parametrize(
+    ("days", "offered"), [(None, [1, 7, 30, 365, None]), (30, [1, 7, 30]), (3, [1, 3]), (0.5, [0.5])]
+)
+def test_what_the_site_allows_is_offered(days: float | None, offered: list[float | None], tmp_path: Path) -> None:
+    store = SharedStore(FolderStorage(tmp_path), Limits(days=days))
+    assert [*lives(store).values()] == offered
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_zero_gpu_nothing_is_borrowed(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not there:
+        monkeypatch.setitem(sys.modules, "spaces", None)
+
+    def work() -> int:
+        return 1
+
+    assert on_gpu(seconds=9)(work) is work
+
+
+@pytest.mark.slow  # a fresh interpreter takes seconds to import everything
+def test_the_app_needs_no_spaces_package_and_starts_no_cuda() -> None:
+    code = (
+        "import sys; sys.modules['spaces'] = None\n"
+        "import app, torch; assert not torch.cuda.is_initialized()\n"
+        "assert not any(name.startswith(('mediapipe', 'gsplat')) for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=Path(__file__).parent.parent)

@@ -16,10 +16,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from flexavatar.app.routes import owner_links, routes, viewer_url
+from flexavatar.app.routes import owner_links, routes, session_viewer_url, viewer_url
 from flexavatar.app.store import AvatarGone
 from flexavatar.sharing import FolderStorage, Receipt, SharedStore, ShareOptions, StorageUnavailable
-from flexavatar.sharing.contents import BUNDLE, CARD, DOWNLOADS, THUMBNAIL, VIDEO
+from flexavatar.sharing.contents import BUNDLE, CARD, DOWNLOADS, POSTER, THUMBNAIL, VIDEO
 from flexavatar.viewer import viewer_files
 
 SITE = "http://testserver"
@@ -35,6 +35,8 @@ class OneAvatar:
         if key != "known":
             raise AvatarGone("gone")
         return str(self.path)
+
+    poster = still_turntable = bundle
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def client(all_routes: list[Any]) -> Iterator[TestClient]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    made = {name: tmp_path / name for name in (BUNDLE, CARD, THUMBNAIL, VIDEO, *DOWNLOADS)}
+    made = {name: tmp_path / name for name in (BUNDLE, CARD, POSTER, THUMBNAIL, VIDEO, *DOWNLOADS)}
     for name, path in made.items():
         path.write_bytes(f"content of {name}".encode())
     return made
@@ -231,7 +233,7 @@ def test_the_app_redirects_to_the_avatar_it_names(client: TestClient) -> None:
 
 
 def test_the_viewer(client: TestClient) -> None:
-    page = client.get(f"/{viewer_url('session/known/bundle', {'ui': 'minimal'})}")
+    page = client.get(f"/{session_viewer_url('known', {'ui': 'minimal'})}")
     assert page.status_code == 200
     assert "ui=minimal" in str(page.url)
     policy = page.headers["content-security-policy"]
@@ -252,10 +254,10 @@ def test_the_viewer(client: TestClient) -> None:
 
 def test_the_bundle_is_fetched_along_with_the_viewer(client: TestClient) -> None:
     for path, early in (("session/known/bundle", True), ("avatar/a/b.c?key=k-_", True), ("//evil.example/x", False)):
-        answer = client.get(f"/{viewer_url(path)}")
+        answer = client.get(f"/{viewer_url({'bundle': path})}")
         assert (answer.headers.get("link") == f"<../../{path}>; rel=preload; as=fetch; crossorigin=anonymous") is early
     for bundle in ("https://evil.example/x", "../../avatar/a/b>;x", "../../../avatar/a/b"):
-        url = viewer_url("x").split("?")[0]
+        url = viewer_url({"bundle": "x"}).split("?")[0]
         assert "link" not in client.get(f"/{url}", params={"bundle": bundle}).headers
 
 
@@ -275,11 +277,44 @@ def test_links_of_the_owner(
 
 
 def test_bundles_of_the_session(client: TestClient) -> None:
-    viewer = f"{SITE}/{viewer_url('session/known/bundle')}"
+    viewer = f"{SITE}/{session_viewer_url('known')}"
     answer = client.get(urljoin(viewer, parse_qs(urlsplit(viewer).query)["bundle"][0]))
     assert answer.content == b"session"
     assert "private" in answer.headers["cache-control"]
-    assert client.get("/session/other/bundle").status_code == 404
+    for name in ("bundle", "poster", "turntable"):
+        assert client.get(f"/session/known/{name}").status_code == 200
+        assert client.get(f"/session/other/{name}").status_code == 404
+    assert client.get("/session/known/photo").status_code == 404
+
+
+def poster(page: str) -> str | None:
+    found = re.search(r'<img id="poster"[^>]* src="([^"]+)"', page)
+    return found and found[1]
+
+
+def test_the_poster_is_in_the_page_already(client: TestClient, store: SharedStore, files: dict[str, Path]) -> None:
+    for visibility in ("link", "private"):
+        made = store.put(files, "", ShareOptions("Ada", visibility))
+        address = f"/avatar/{made.avatar.id}" + (f"?key={made.token}" if visibility == "private" else "")
+        viewer = iframe(client.get(address).text, SITE + address)
+        found = poster(client.get(viewer).text)
+        assert found is not None
+        assert client.get(urljoin(viewer, found)).content == b"content of poster.webp"
+
+
+def test_an_avatar_shared_without_a_poster_is_shown(
+    client: TestClient, store: SharedStore, files: dict[str, Path]
+) -> None:
+    made = store.put({name: path for name, path in files.items() if name != POSTER}, "", ShareOptions("Ada"))
+    page = client.get(f"/avatar/{made.avatar.id}").text
+    assert "poster" not in iframe(page, SITE)
+
+
+@pytest.mark.parametrize("wrong", ["//evil.example/x", '../../session/a/b"onload="x', "https://evil.example/x.webp"])
+def test_only_own_pictures_become_posters(client: TestClient, wrong: str) -> None:
+    url = viewer_url({"bundle": "session/known/bundle"})
+    page = client.get(f"/{url}", params={"poster": wrong}).text
+    assert poster(page) is None and wrong not in page
 
 
 def test_a_storage_that_does_not_answer(

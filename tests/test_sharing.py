@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from flexavatar.sharing import (
     open_store,
     share,
 )
+from flexavatar.sharing.card import poster
 from flexavatar.sharing.store import DAY
 
 
@@ -164,6 +166,44 @@ def test_the_site_can_limit_the_life_of_avatars(folder: Path, files: dict[str, P
     store = SharedStore(FolderStorage(folder), Limits(days=3), clock)
     for days, expected in ((1, 1), (30, 3), (None, 3)):
         assert store.put(files, "", ShareOptions(days=days)).avatar.expires == clock.now + expected * DAY
+
+
+def test_owners_change_visibility_and_expiry(
+    store: SharedStore, folder: Path, files: dict[str, Path], clock: Clock
+) -> None:
+    made = store.put(files, "", ShareOptions(days=7))
+    avatar_id, token = made.avatar.id, made.token
+    with pytest.raises(NotShared):
+        store.set_visibility(avatar_id, "guess", "private")
+    with pytest.raises(NotShared):
+        store.keep_for(avatar_id, None, 1)
+    wrong: Any = "public"
+    with pytest.raises(ValueError, match="visibility must be"):
+        store.set_visibility(avatar_id, token, wrong)
+    with pytest.raises(ValueError, match="more than 0 days"):
+        store.keep_for(avatar_id, token, 0)
+    assert store.get(avatar_id) == made.avatar
+
+    store.set_visibility(avatar_id, token, "private")
+    with pytest.raises(NotShared):
+        store.get(avatar_id)
+    changed = store.keep_for(avatar_id, token, None)
+    assert changed == store.get(avatar_id, token)
+    assert (changed.visibility, changed.expires, changed.files) == ("private", None, made.avatar.files)
+
+    store.delete(avatar_id, token)
+    with pytest.raises(NotShared):
+        store.set_visibility(avatar_id, token, "link")
+    assert not store.storage.replace_info(avatar_id, b"{}")
+    assert list(folder.iterdir()) == []
+
+
+def test_changes_do_not_outlive_the_limit_of_the_site(folder: Path, files: dict[str, Path], clock: Clock) -> None:
+    store = SharedStore(FolderStorage(folder), Limits(days=10), clock)
+    made = store.put(files, "", ShareOptions(days=2))
+    clock.now += DAY
+    for days, left in ((3, 3), (30, 9), (None, 9)):
+        assert store.keep_for(made.avatar.id, made.token, days).expires == clock.now + left * DAY
 
 
 def test_limits(folder: Path, files: dict[str, Path], clock: Clock) -> None:
@@ -327,7 +367,7 @@ def test_what_a_shared_avatar_holds(avatar_file: Path, store: SharedStore, files
     held = made.avatar.files
     assert set(held) == {
         "avatar.flexbundle", "avatar.flexavatar", "avatar.ply", "avatar.spz",
-        "card.jpg", "thumbnail.jpg", "turntable.mp4",
+        "card.jpg", "poster.webp", "thumbnail.jpg", "turntable.mp4",
     }  # fmt: skip
     assert "storing the avatar" in stages
     again = Avatar.load(store.path(made.avatar.id, "avatar.flexavatar"))
@@ -344,4 +384,14 @@ def test_what_a_shared_avatar_holds(avatar_file: Path, store: SharedStore, files
         assert 0.3 < covered < 0.9, "each tile shows a head before its background"
 
     held = share(store, avatar, files["avatar.flexbundle"], ShareOptions("Ada"), "cpu").avatar.files
-    assert set(held) == {"avatar.flexbundle", "card.jpg", "thumbnail.jpg", "turntable.mp4"}
+    assert set(held) == {"avatar.flexbundle", "card.jpg", "poster.webp", "thumbnail.jpg", "turntable.mp4"}
+    assert held["poster.webp"] < 60_000
+
+
+def test_the_poster_is_what_the_viewer_draws_first(avatar_file: Path) -> None:
+    avatar = Avatar.load(avatar_file)
+    made = poster(avatar, 128)
+    assert made.getpixel((2, 2))[3] == 0  # pyright: ignore[reportOptionalSubscript,reportIndexIssue]
+    white = Image.new("RGBA", made.size, "white")
+    over = np.asarray(Image.alpha_composite(white, made).convert("RGB")).astype(int)
+    assert np.abs(over - avatar.render(size=128, device="cpu")).mean() < 0.5

@@ -273,3 +273,20 @@ def test_a_wrong_token_is_explained(server: ThreadingHTTPServer, hub: Hub, files
     with pytest.raises(StorageUnavailable, match="again"):
         SharedStore(storage).put(files, "")
     assert not any(re.match("avatars/", path) for path in hub.head)
+
+
+def test_a_change_reaches_the_hub_and_other_copies_of_the_app(
+    storage: HubStorage, server: ThreadingHTTPServer, hub: Hub, files: dict[str, Path]
+) -> None:
+    store = SharedStore(storage)
+    other = SharedStore(HubStorage(REPO, TOKEN, endpoint=f"http://127.0.0.1:{server.server_port}"))
+    made = store.put(files, "CC0", ShareOptions("Ada"))
+    assert other.get(made.avatar.id).visibility == "link"
+    store.set_visibility(made.avatar.id, made.token, "private")
+    assert hub.commits == 2
+    for each in (store, other):
+        with pytest.raises(NotShared):
+            each.get(made.avatar.id)
+        assert each.get(made.avatar.id, made.token).files == made.avatar.files
+    store.delete(made.avatar.id, made.token)
+    assert not storage.replace_info(made.avatar.id, b"{}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +37,20 @@ def test_presets_of_the_source_are_those_of_the_package() -> None:
 def test_the_build_holds_the_current_clips(name: str) -> None:
     digest = hashlib.sha256(clip_path(name).read_bytes()).hexdigest()
     assert digest in (DIST / "viewer.js").read_text(encoding="utf-8"), "build the viewer again"
+
+
+def test_the_build_is_what_the_sources_give(tmp_path: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None or not (DIST.parent / "node_modules").is_dir():
+        pytest.skip("needs Node and `npm ci` in flexavatar/viewer")
+    command = [npm, "run", "build", "--", "--outDir", str(tmp_path)]
+    subprocess.run(command, cwd=DIST.parent, check=True, capture_output=True, timeout=120)
+    built, kept = (
+        {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path, DIST)
+    )
+    assert built.keys() == kept.keys()
+    assert [name for name in built if built[name] != kept[name]] == [], "run `make viewer`"
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from flexavatar.app.panel import avatar_panel
 from flexavatar.app.roster import Roster
-from flexavatar.app.studio import Studio
+from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, duration, stoppable
 from flexavatar.errors import FlexAvatarError
 from flexavatar.pipeline import VIDEO_SUFFIXES
@@ -25,8 +25,9 @@ QUALITIES = [("Fast", "fast"), ("Balanced", "balanced"), ("Best", "best")]
 WAITING = "*Add photos or a video, and the time it will take is told here.*"
 
 
-def capture_tab(studio: Studio, roster: Roster, example: str) -> None:
+def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
     """Build the tab in the current Blocks context."""
+    studio = sharing.studio
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             with gr.Tabs():
@@ -52,8 +53,8 @@ def capture_tab(studio: Studio, roster: Roster, example: str) -> None:
             quality = gr.Radio(QUALITIES, value="balanced", label="Quality", elem_classes="pills", elem_id="quality")
             estimate = gr.Markdown(WAITING, elem_id="capture-estimate")
             with gr.Row():
-                start = gr.Button("Start", variant="primary", elem_id="capture-start")
-                stop = gr.Button("Stop and keep", interactive=False, elem_id="capture-stop")
+                start = gr.Button("Start", variant="primary", min_width=120, elem_id="capture-start")
+                stop = gr.Button("Stop and keep", interactive=False, min_width=120, elem_id="capture-stop")
             gr.Examples(
                 [[[example]]],
                 files,
@@ -63,7 +64,7 @@ def capture_tab(studio: Studio, roster: Roster, example: str) -> None:
                 api_visibility="private",
             )
         with gr.Column(scale=6, min_width=300):
-            panel = avatar_panel(TAB, HINT)
+            panel = avatar_panel(sharing, TAB, HINT)
             account = gr.HTML(elem_id="capture-account", elem_classes="bare")
 
     def on_choose(paths: list[str] | None, recorded: str | None, chosen: Any) -> str:
@@ -107,7 +108,7 @@ def capture_tab(studio: Studio, roster: Roster, example: str) -> None:
         studio, TAB, start, stop, on_work,
         [files, recording, quality, roster.ids], [*panel.outputs, account, roster.ids], panel.view,
     )  # fmt: skip
-    panel.wire(studio)
+    panel.downloads.wire(studio, panel.avatar)
 
 
 def _account(made: Capture) -> str:

@@ -13,6 +13,7 @@ from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.overlays import detection_pictures, face_crops
 from flexavatar.app.panel import AvatarPanel, avatar_panel
 from flexavatar.app.roster import Roster
+from flexavatar.app.share_box import Sharing
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import AT_ONCE, PREVIEW, SHORT, teller
 from flexavatar.errors import SeveralFacesFound
@@ -46,15 +47,16 @@ class _Parts:
     detected_box: gr.Accordion
 
 
-def create_tab(studio: Studio, roster: Roster, examples: list[str]) -> None:
+def create_tab(sharing: Sharing, roster: Roster, examples: list[str]) -> None:
     """Build the tab in the current Blocks context."""
-    parts = _lay_out(examples)
+    studio = sharing.studio
+    parts = _lay_out(sharing, examples)
     _wire_making(studio, roster, parts)
     _wire_expressions(studio, parts)
-    parts.panel.wire(studio, parts.controls.sliders)
+    parts.panel.downloads.wire(studio, parts.panel.avatar, parts.controls.sliders, expression_of)
 
 
-def _lay_out(examples: list[str]) -> _Parts:
+def _lay_out(sharing: Sharing, examples: list[str]) -> _Parts:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             photo = gr.Image(
@@ -75,7 +77,7 @@ def _lay_out(examples: list[str]) -> _Parts:
             gr.Examples(examples, photo, label="Example", api_name="example", api_visibility="private")
             saved = gr.UploadButton("Open a .flexavatar file", file_types=[".flexavatar"], size="sm", elem_id="saved")
         with gr.Column(scale=6, min_width=300):
-            panel = avatar_panel("create", HINT)
+            panel = avatar_panel(sharing, "create", HINT, with_expression=True)
     with gr.Row(equal_height=False, visible=False) as result:
         with gr.Column(scale=4, min_width=300):
             picture = gr.Image(label="Picture", interactive=False, format="png", elem_id="picture")
@@ -140,6 +142,17 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
         note = f"Opened {Path(path).name}."
         return {**shown(studio.open(path), note, ids), parts.detected_box: gr.Accordion(visible=False)}
 
+    @with_clear_errors
+    def on_restored(key: str | None) -> dict[Any, Any]:
+        if key is None:
+            return {parts.panel.avatar: None}
+        found = {
+            **shown(key, "Found again after the page was loaded anew.", []),
+            parts.detected_box: gr.Accordion(visible=False),
+        }
+        del found[roster.ids]  # which have it already
+        return found
+
     changed = [
         *parts.panel.outputs, roster.ids, parts.picture, parts.result, parts.faces, parts.yaw, parts.pitch,
         parts.detected, parts.detected_box, parts.controls.preset, *parts.controls.sliders,
@@ -148,6 +161,7 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
     parts.create.click(on_create, [parts.photo, roster.ids], **making)
     parts.faces.select(on_face, [parts.photo, roster.ids], **making)
     parts.saved.upload(on_open, [parts.saved, roster.ids], **making)
+    roster.restored.change(on_restored, roster.restored, [each for each in changed if each is not roster.ids], **SHORT)
     # A choice of faces belongs to the photo that it was offered for.
     parts.photo.change(lambda: gr.Gallery(visible=False), None, parts.faces, **AT_ONCE)
 

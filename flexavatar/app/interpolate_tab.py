@@ -10,7 +10,7 @@ import gradio as gr
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.panel import avatar_panel
 from flexavatar.app.roster import Roster
-from flexavatar.app.studio import Studio
+from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import PREVIEW, SHORT, stoppable
 from flexavatar.expression import PRESETS, Expression
 
@@ -19,8 +19,9 @@ ALONG, ALL = "Along the slider", "All in equal parts"
 MORPH_SIZE = 384  # pixels
 
 
-def interpolate_tab(studio: Studio, roster: Roster) -> None:
+def interpolate_tab(sharing: Sharing, roster: Roster) -> None:
     """Build the tab in the current Blocks context."""
+    studio = sharing.studio
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             avatars = roster.picker(TAB, multiple=True)
@@ -35,14 +36,14 @@ def interpolate_tab(studio: Studio, roster: Roster) -> None:
                     seconds = gr.Slider(1, 6, 2, step=0.5, label="Seconds for each step", buttons=[])
                     turn = gr.Slider(0, 360, 0, step=15, label="Turn of the camera (degrees)", buttons=[])
                 with gr.Row():
-                    start = gr.Button("Make the video", elem_id="morph-start")
-                    stop = gr.Button("Cancel", interactive=False, elem_id="morph-stop")
+                    start = gr.Button("Make the video", min_width=120, elem_id="morph-start")
+                    stop = gr.Button("Cancel", interactive=False, min_width=120, elem_id="morph-stop")
         with gr.Column(scale=6, min_width=300):
             picture = gr.Image(label="Mix", interactive=False, format="png", height=420, elem_id="interpolate-picture")
             hint = gr.Markdown(HINT, elem_id="interpolate-hint")
             video = gr.Video(label="Morph", interactive=False, autoplay=True, loop=True, visible=False, elem_id="morph")
             with gr.Column(visible=False) as kept:
-                panel = avatar_panel(TAB, "")
+                panel = avatar_panel(sharing, TAB, "")
 
     def on_change(chosen: list[str], at: float, how: str, expression: str) -> tuple[Any, str]:
         if len(chosen) < 2:
@@ -87,7 +88,7 @@ def interpolate_tab(studio: Studio, roster: Roster) -> None:
         show_progress_on=picture, **SHORT,
     )  # fmt: skip
     stoppable(studio, "morph", start, stop, on_work, [avatars, preset, seconds, turn], [video], picture)
-    panel.wire(studio)
+    panel.downloads.wire(studio, panel.avatar)
 
 
 HINT = "*Click two or more avatars, in the order in which they shall be mixed; then move the slider.*"

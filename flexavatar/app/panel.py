@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from flexavatar.app.controls import expression_of
-from flexavatar.app.messages import with_clear_errors
-from flexavatar.app.roster import data_url
-from flexavatar.app.routes import viewer_url
+from flexavatar.app.downloads import DownloadMenu, download_menu
+from flexavatar.app.routes import session_viewer_url
+from flexavatar.app.share_box import Sharing
 from flexavatar.app.studio import Studio
-from flexavatar.app.work import SHORT
-from flexavatar.expression import Expression
 
-DOWNLOADS = {
-    "ply": "Gaussian splats for 3D programs, with this expression",
-    "spz": "Gaussian splats, compressed, with this expression",
-    "splat": "Gaussian splats for web viewers, with this expression",
-    "flexbundle": "All expressions, for the browser viewer",
-    "html": "A page of its own: opens from a file, without a network",
-    "mp4": "A video that turns once around the head",
-    "flexavatar": "Everything, to open it here again",
-}
-POSTER = 384  # pixels
-
-# The poster stays until the viewer in the frame has drawn, and for good where there is no WebGL.
-_STAGE = """<div class="stage ${kind}">${value ? `
-<div class="poster" style="background-image: url(${value.poster})"></div>
-<iframe src="${value.viewer}" title="The avatar in 3D"
- allow="camera; fullscreen"></iframe>` : `<p>${hint}</p>`}</div>"""
-_SHOW = """window.addEventListener("message", event => {
-    const frame = element.querySelector("iframe");
-    if (!frame || event.source !== frame.contentWindow || event.data?.source !== "flexavatar") return;
-    if (event.data.type === "loaded") frame.classList.add("drawn");
-});"""
-# The file comes as {url, orig_name}; a link that is clicked at once is what a download button is, too.
-_SAVE = """file => {
-    const link = document.createElement("a");
-    link.href = file.url;
-    link.download = file.orig_name;
-    link.click();
-}"""
+_STAGE = """<div class="stage ${kind}">${value
+? `<iframe src="${value}" title="The avatar in 3D" allow="camera; fullscreen"></iframe>` : `<p>${hint}</p>`}</div>"""
 
 
 def stage(elem_id: str, hint: str, whole: bool = False) -> gr.HTML:
@@ -51,7 +21,7 @@ def stage(elem_id: str, hint: str, whole: bool = False) -> gr.HTML:
     return gr.HTML(
         None,
         html_template=_STAGE,
-        js_on_load=_SHOW,
+        js_on_load="",
         hint=hint,
         kind="whole" if whole else "small",
         elem_id=elem_id,
@@ -59,10 +29,9 @@ def stage(elem_id: str, hint: str, whole: bool = False) -> gr.HTML:
     )
 
 
-def staged(studio: Studio, key: str, whole: bool = False) -> dict[str, str]:
+def staged(key: str, whole: bool = False) -> str:
     """The value with which a `stage` shows an avatar."""
-    viewer = viewer_url(f"session/{key}/bundle", {} if whole else {"ui": "minimal"})
-    return {"viewer": viewer, "poster": data_url(studio.store.get(key).avatar.thumbnail, POSTER)}
+    return session_viewer_url(key, {} if whole else {"ui": "minimal"})
 
 
 @dataclass(frozen=True)
@@ -72,44 +41,40 @@ class AvatarPanel:
     avatar: gr.State  # its id in the studio's store
     view: gr.HTML
     status: gr.Markdown
-    buttons: dict[str, gr.Button]  # by format
-    row: gr.Row
-    file: gr.File
+    actions: gr.Row  # what can be done with an avatar once there is one
+    downloads: DownloadMenu
 
     @property
     def outputs(self) -> list[Any]:
         """What `shown` changes."""
-        return [self.avatar, self.view, self.status, self.row]
+        return [self.avatar, self.view, self.status, self.actions]
 
     def shown(self, studio: Studio, key: str, note: str) -> dict[Any, Any]:
         return {
             self.avatar: key,
-            self.view: staged(studio, key),
+            self.view: staged(key),
             self.status: f"{note} {studio.describe(key)['gaussians']:,} Gaussians.",
-            self.row: gr.Row(visible=True),
+            self.actions: gr.Row(visible=True),
         }
 
-    def wire(self, studio: Studio, sliders: Sequence[gr.Slider] = ()) -> None:
-        """Let the buttons hand out files, with the expression of the sliders or a neutral one."""
-        for file_format, button in self.buttons.items():
 
-            @with_clear_errors
-            def on_download(key: str, *values: float, file_format: str = file_format) -> str:
-                expression = expression_of(values) if values else Expression.neutral()
-                return studio.export(key, file_format, expression)
+def avatar_panel(sharing: Sharing, tab: str, hint: str, with_expression: bool = False) -> AvatarPanel:
+    """Lay out the panel in the current Blocks context.
 
-            ready = button.click(on_download, [self.avatar, *sliders], self.file, show_progress_on=button, **SHORT)
-            ready.success(None, self.file, None, js=_SAVE)
-
-
-def avatar_panel(tab: str, hint: str) -> AvatarPanel:
-    """Lay out the panel in the current Blocks context."""
+    `with_expression` as in `download_menu`; the menu waits for its `wire`.
+    """
     avatar = gr.State(None)
     view = stage(f"{tab}-view", hint)
     status = gr.Markdown(elem_id=f"{tab}-status", elem_classes="status")
-    with gr.Row(elem_classes="files", visible=False) as row:
-        buttons = {
-            name: gr.Button(f".{name}", size="sm", min_width=70, elem_id=f"{tab}-{name}", elem_classes="download")
-            for name in DOWNLOADS
-        }
-    return AvatarPanel(avatar, view, status, buttons, row, gr.File(visible=False))
+    with gr.Row(visible=False, equal_height=False) as actions:
+        downloads = avatar_actions(sharing, tab, avatar, with_expression)
+    return AvatarPanel(avatar, view, status, actions, downloads)
+
+
+def avatar_actions(sharing: Sharing, tab: str, avatar: Any, with_expression: bool = False) -> DownloadMenu:
+    """Lay out the two menus of an avatar side by side, in the current row: its files, and sharing."""
+    with gr.Column(min_width=300):
+        downloads = download_menu(tab, with_expression)
+    with gr.Column(min_width=300):
+        sharing.box(tab, avatar)
+    return downloads

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from flexavatar.app.roster import Roster
-from flexavatar.app.studio import Studio
+from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, stoppable
 from flexavatar.driving import CLIP_NAMES, MOTION_SUFFIXES
 from flexavatar.parsing import parse_color
@@ -21,8 +21,9 @@ BACKGROUNDS = {"White": "#ffffff", "Grey": "#808080", "Black": "#000000", "Green
 SIZES = (256, 384, 512, 768)
 
 
-def reenact_tab(studio: Studio, roster: Roster, example: str) -> None:
+def reenact_tab(sharing: Sharing, roster: Roster, example: str) -> None:
     """Build the tab in the current Blocks context."""
+    studio = sharing.studio
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             avatar = roster.picker(TAB)
@@ -64,6 +65,7 @@ def reenact_tab(studio: Studio, roster: Roster, example: str) -> None:
                     [("Relative to the driver's own neutral face", "relative"), ("As it is", "absolute")],
                     value="relative",
                     label="Expressions",
+                    info="Relative leaves the driver's anatomy behind; a smile that is held throughout stays.",
                 )
                 head = gr.Slider(0, 1, 1, step=0.05, label="Head motion", info="0 keeps the head still.", buttons=[])
                 background = gr.Radio(
@@ -78,10 +80,13 @@ def reenact_tab(studio: Studio, roster: Roster, example: str) -> None:
             result = gr.Video(
                 label="Result", interactive=False, autoplay=True, loop=True, height=470, elem_id="reenact-result"
             )
-            status = gr.Markdown("*The avatar takes over expressions, gaze and the turns of the head.*")
+            status = gr.Markdown(
+                "*The avatar takes over expressions, gaze and the turns of the head. Cancel keeps what is done.*"
+            )
             with gr.Row(elem_classes="files"):
                 save_video = gr.DownloadButton("Save the video", size="sm", interactive=False, elem_id="save-video")
                 save_motion = gr.DownloadButton("Save the motion", size="sm", interactive=False, elem_id="save-motion")
+            sharing.box(TAB, avatar)
 
     def on_work(
         stopped: Callable[[], bool],

@@ -1,10 +1,14 @@
-"""The avatars of one visitor: made in any tab, offered in all of them, and known to nobody else."""
+"""The avatars of one visitor: made in any tab, offered in all of them, and known to nobody else.
+
+Their ids cannot be guessed, so whoever knows one may use the avatar. The browser keeps them (`browser.js`), which is
+why a reloaded page finds its avatars again as long as the server has them.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,9 @@ from PIL import Image
 
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.studio import Studio
-from flexavatar.app.work import AT_ONCE, SHORT
+from flexavatar.app.work import AT_ONCE, QUEUED, SHORT
 
-MOST = 12  # avatars that a visitor can choose from; the oldest goes first
+MOST = 12  # avatars that a visitor can choose from, as in `browser.js`; the oldest goes first
 CARD = 112  # pixels
 
 _CARDS = """<div class="cards" role="group" aria-label="Your avatars">${avatars.length ? avatars.map(a => `
@@ -41,7 +45,10 @@ class Roster:
         self._studio = studio
         self._example = example
         self._pickers: list[tuple[gr.HTML, bool]] = []
-        self.ids = gr.State([], time_to_live=studio.store.lifetime, delete_callback=self._forget)
+        self._shown_in: list[tuple[gr.HTML, Callable[[list[dict[str, str]]], dict[str, Any]]]] = []
+        self.ids = gr.State([])
+        self.restored = gr.State(None)  # the newest avatar of those that a reloaded page has found again
+        self._kept = gr.JSON(visible=False)
 
     def picker(self, tab: str, multiple: bool = False) -> gr.HTML:
         """Cards to choose from, in the current Blocks context; its value is the list of chosen ids."""
@@ -61,9 +68,10 @@ class Roster:
                 file_types=[".flexavatar"],
                 file_count="multiple",
                 size="sm",
+                min_width=120,
                 elem_id=f"{tab}-open",
             )
-            example = gr.Button("Take the example", size="sm", elem_id=f"{tab}-example")
+            example = gr.Button("Take the example", size="sm", min_width=120, elem_id=f"{tab}-example")
 
         @with_clear_errors
         def on_open(ids: list[str], paths: list[str]) -> list[str]:
@@ -87,19 +95,43 @@ class Roster:
             self._studio.store.discard(old)
         return grown[-MOST:]
 
-    def wire(self) -> None:
-        """Show every change of the ids in all pickers. Call it once, after the last `picker`."""
+    def remove(self, key: str) -> None:
+        """Drop an avatar from the server at its owner's wish."""
+        self._studio.store.discard(key)
+
+    def show_in(self, view: gr.HTML, props: Callable[[list[dict[str, str]]], dict[str, Any]]) -> None:
+        """Keep `view` up to date: `props` makes its props of the cards (id, name, picture)."""
+        self._shown_in.append((view, props))
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Show every change of the ids in all pickers, and find the ids again after a reload of `page`.
+
+        Call it once, after the last `picker`.
+        """
 
         def on_change(ids: list[str], *chosen: list[str]) -> list[Any]:
             known = self._studio.known(ids)
             cards = self._cards(known)
-            return [
+            shown = [
                 gr.HTML(value=_still_chosen(known, was or [], multiple), **_props(cards, multiple))
                 for was, (_, multiple) in zip(chosen, self._pickers, strict=True)
             ]
+            return [known, *shown, *(gr.HTML(value=None, **props(cards)) for _, props in self._shown_in)]
+
+        def on_load(kept: Any) -> tuple[list[str], str | None]:
+            known = self._studio.known([key for key in kept if isinstance(key, str)][-MOST:])
+            return known, known[-1] if known else None
 
         pickers = [picker for picker, _ in self._pickers]
-        self.ids.change(on_change, [self.ids, *pickers], pickers, **AT_ONCE)
+        shown_in = [view for view, _ in self._shown_in]
+        self.ids.change(on_change, [self.ids, *pickers], [self._kept, *pickers, *shown_in], **AT_ONCE).then(
+            None, self._kept, None, js="ids => window.flexavatarKept.keepAvatars(ids)"
+        )
+        page.load(
+            on_load, self._kept, [self.ids, self.restored], js="() => [window.flexavatarKept.avatars()]", **QUEUED
+        )
+        # An open page counts as use.
+        gr.Timer(self._studio.store.lifetime / 3).tick(self._touch, self.ids, None, **AT_ONCE)
 
     def _cards(self, ids: Sequence[str]) -> list[dict[str, str]]:
         stored = [self._studio.store.get(key) for key in ids]
@@ -113,9 +145,8 @@ class Roster:
             for i, (key, each) in enumerate(zip(ids, stored, strict=True))
         ]
 
-    def _forget(self, ids: Sequence[str]) -> None:
-        for key in ids:
-            self._studio.store.discard(key)
+    def _touch(self, ids: Sequence[str]) -> None:
+        self._studio.known(ids)
 
 
 def _props(cards: list[dict[str, str]], multiple: bool) -> dict[str, Any]:

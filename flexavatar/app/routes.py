@@ -25,7 +25,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from flexavatar.app.store import AvatarGone
 from flexavatar.errors import CannotWrite
-from flexavatar.sharing.contents import BUNDLE, CARD, DOWNLOADS, THUMBNAIL, VIDEO
+from flexavatar.sharing.contents import BUNDLE, CARD, DOWNLOADS, POSTER, THUMBNAIL, VIDEO
 from flexavatar.sharing.hub import StorageUnavailable
 from flexavatar.sharing.pages import (
     FRAMED_BY,
@@ -49,6 +49,7 @@ _TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
     ".jpg": "image/jpeg",
+    ".webp": "image/webp",
     ".mp4": "video/mp4",
     ".gz": "application/octet-stream",  # unpacked by the page; as a transfer encoding it would be unpacked twice
 }
@@ -58,7 +59,8 @@ _VIEWER_POLICY = (
     f"form-action 'none'; {FRAMED_BY}"
 )
 _COMMON = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"}
-_OWN_BUNDLE = re.compile(r"\.\./\.\./(avatar|session)/[\w-]+/[a-z.]+(\?key=[\w-]+)?", re.ASCII)
+_OWN_FILE = re.compile(r"\.\./\.\./(avatar|session)/[\w-]+/[a-z.]+(\?key=[\w-]+)?", re.ASCII)
+_NO_POSTER = '<img id="poster"'  # as in the viewer's index.html
 _LONGEST_FORM = 4096  # bytes
 
 
@@ -69,15 +71,17 @@ def routes(studio: Studio, store: SharedStore) -> list[BaseRoute]:
     /avatar/ID              page of a shared avatar (?key=TOKEN if it is private, ?delete=TOKEN to delete it)
     /avatar/ID/FILE         its files
     POST /avatar/ID/delete  with the owner's token
-    /session/KEY/bundle     the bundle of an avatar of the studio
+    /session/KEY/FILE       bundle, poster and turntable of an avatar of the studio, for the viewer
     /viewer/BUILD/FILE      the viewer, see `viewer_url`
     """
     shared = _Shared(store)
-    baking = CapacityLimiter(4)  # callers wait for it instead of holding all of the server's threads
+    making = CapacityLimiter(4)  # callers wait for it instead of holding all of the server's threads
 
-    async def session_bundle(request: Request) -> Response:
+    async def session_file(request: Request) -> Response:
         try:
-            path = await to_thread.run_sync(studio.bundle, request.path_params["key"], limiter=baking)
+            path = await to_thread.run_sync(
+                _session_path, studio, request.path_params["key"], request.path_params["file"], limiter=making
+            )
             return _file(request, Path(path), {"Cache-Control": "private, no-cache"})
         except (AvatarGone, FileNotFoundError):
             return PlainTextResponse("This avatar is not on the server any more.", 404, headers=_COMMON)
@@ -88,17 +92,26 @@ def routes(studio: Studio, store: SharedStore) -> list[BaseRoute]:
         Route("/avatar/{id}/delete", shared.delete, methods=["POST"]),
         Route("/avatar/{id}/{file}", _answering(shared.file)),
         Route("/avatar/{rest:path}", _answering(_not_shared)),
-        Route("/session/{key}/bundle", session_bundle),
+        Route("/session/{key}/{file}", session_file),
         Route("/viewer/{build}/{name:path}", _viewer_file),
     ]
 
 
-def viewer_url(bundle: str, options: Mapping[str, str] | None = None) -> str:
-    """The viewer's address relative to the app's, for an iframe; `bundle` (such as "session/KEY/bundle") likewise.
+def viewer_url(files: Mapping[str, str], options: Mapping[str, str] | None = None) -> str:
+    """The viewer's address relative to the app's, for an iframe.
 
-    `options` as in flexavatar/viewer/README.md, for instance {"ui": "minimal"}.
+    `files` are addresses relative to the app's, too: of the "bundle", a "poster" that is shown until the bundle is
+    drawn, and a "video" for browsers without WebGL 2. `options` as in flexavatar/viewer/README.md, for instance
+    {"ui": "minimal"}.
     """
-    return f"viewer/{_build()}/index.html?{urlencode({'bundle': f'../../{bundle}', **(options or {})})}"
+    from_viewer = {name: f"../../{address}" for name, address in files.items()}
+    return f"viewer/{_build()}/index.html?{urlencode({**from_viewer, **(options or {})})}"
+
+
+def session_viewer_url(key: str, options: Mapping[str, str] | None = None) -> str:
+    """`viewer_url` for an avatar of the studio."""
+    files = {"bundle": "bundle", "poster": "poster", "video": "turntable"}
+    return viewer_url({name: f"session/{key}/{file}" for name, file in files.items()}, options)
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,17 @@ def _not_shared(request: Request) -> Response:
     raise NotShared
 
 
+def _session_path(studio: Studio, key: str, file: str) -> str:
+    """A file of an avatar of the studio, made at the first call. Raises AvatarGone."""
+    if file == "bundle":
+        return studio.bundle(key)
+    if file == "poster":
+        return studio.poster(key)
+    if file == "turntable":
+        return studio.still_turntable(key)
+    raise FileNotFoundError(file)
+
+
 def _viewer_file(request: Request) -> Response:
     path = viewer_files().get(request.path_params["name"])
     if path is None or request.path_params["build"] != _build():
@@ -202,9 +226,12 @@ def _viewer_file(request: Request) -> Response:
             "Content-Security-Policy": _VIEWER_POLICY,
             "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
         }
-        bundle = request.query_params.get("bundle", "")
-        if _OWN_BUNDLE.fullmatch(bundle):  # so that it comes while the script that will ask for it is still on its way
+        bundle, poster = (request.query_params.get(name, "") for name in ("bundle", "poster"))
+        if _OWN_FILE.fullmatch(bundle):  # so that it comes while the script that will ask for it is still on its way
             headers["Link"] = f"<{bundle}>; rel=preload; as=fetch; crossorigin=anonymous"
+        if _OWN_FILE.fullmatch(poster):  # likewise: the script alone takes longer than the poster
+            page = path.read_text(encoding="utf-8").replace(_NO_POSTER, f'{_NO_POSTER} src="{poster}"')
+            return HTMLResponse(page, headers={**_COMMON, **headers})
     return _file(request, path, headers)
 
 
@@ -222,10 +249,11 @@ def _links(request: Request, avatar: SharedAvatar, key: str | None) -> Links:
         return _with_key(f"{avatar.id}/{name}", avatar, key)
 
     address = f"{_address(request)}/avatar/{avatar.id}"
-    options = {"video": f"../../avatar/{link(VIDEO)}", "autorotate": ""}
+    files = {"bundle": BUNDLE, "poster": POSTER, "video": VIDEO}
+    there = {name: f"avatar/{link(file)}" for name, file in files.items() if file in avatar.files}
     return Links(
         home="../",
-        viewer="../" + viewer_url(f"avatar/{link(BUNDLE)}", options),
+        viewer="../" + viewer_url(there, {"autorotate": ""}),
         downloads={name: link(name) for name in _downloads(avatar)},
         report=_report_address(),
         page_address=address,
@@ -239,7 +267,7 @@ def _downloads(avatar: SharedAvatar) -> list[str]:
 
 def _offered(avatar: SharedAvatar) -> set[str]:
     """The page itself needs bundle, video and pictures; the rest is up to the owner."""
-    return {BUNDLE, CARD, THUMBNAIL, VIDEO, *_downloads(avatar)}
+    return {BUNDLE, CARD, POSTER, THUMBNAIL, VIDEO, *_downloads(avatar)}
 
 
 def _with_key(url: str, avatar: SharedAvatar, key: str | None) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Cancel = Callable[[], bool]  # asked between frames; true ends the work
 
+SMALL_VIDEO = 384  # pixels
 FORMATS = ("ply", "spz", "splat", "flexbundle", "html", "mp4", "flexavatar", "png")
 
 
@@ -136,6 +137,25 @@ class Studio:
         with stored.baking:
             if not path.exists():
                 write_bundle(path, stored.avatar.bake("quick"))
+        return str(path)
+
+    def poster(self, key: str) -> str:
+        """Path of a still of what the viewer draws first (WebP). Made at the first call."""
+        from flexavatar.sharing.card import save_poster
+
+        stored = self.store.get(key)
+        path = stored.path(".webp")
+        if not path.exists():  # not locked: it must not wait for the bundle, and is soon made twice
+            save_poster(stored.avatar, path)
+        return str(path)
+
+    def still_turntable(self, key: str) -> str:
+        """Path of a small neutral video for browsers without WebGL 2. Made at the first call, which takes seconds."""
+        stored = self.store.get(key)
+        path = stored.path("-turntable.mp4")
+        with stored.baking:
+            if not path.exists():
+                stored.avatar.turntable(path, SMALL_VIDEO, fps=15, device=device_outside(self.pipeline.device))
         return str(path)
 
     def turntable(self, key: str, expression: Expression, seconds: float = 4.0, size: int = 512) -> str:

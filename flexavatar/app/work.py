@@ -22,6 +22,8 @@ PREVIEW: dict[str, Any] = {
     "trigger_mode": "always_last",  # while a slider moves, draw its latest position only
     "api_visibility": "private",
 }
+# Only the queue tells the page of a changed gr.State, so that its `change` follows.
+QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 _LEAST_SHARE = 0.03  # of the work, before what is done foretells what remains

@@ -14,9 +14,10 @@ from flexavatar.sharing.store import (
     SharedAvatar,
     SharedStore,
     ShareOptions,
+    Visibility,
 )
 
 __all__ = [
     "CannotShare", "FolderStorage", "HubStorage", "Limits", "NotShared", "Receipt", "ShareOptions", "SharedAvatar",
-    "SharedStore", "Storage", "StorageUnavailable", "open_store", "share",
+    "SharedStore", "Storage", "StorageUnavailable", "Visibility", "open_store", "share",
 ]  # fmt: skip

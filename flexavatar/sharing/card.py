@@ -1,19 +1,22 @@
-"""The picture that messengers and social networks show beside a link."""
+"""Pictures of a shared avatar: beside its link, and in the viewer's place until that has drawn."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from flexavatar.camera import Camera
+from flexavatar.export.atomic import atomic_path
 from flexavatar.expression import Expression
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar, Device
 
 CARD_SIZE = (1200, 630)  # what Open Graph asks for
+POSTER_SIZE = 640  # pixels; upscaled on large screens, for a second or two
 _VIEW_HEIGHT = 0.38  # metres
 _CENTER = (0.0, -0.02, -0.05)  # metres
 # (yaw in degrees, expression, background) of heads side by side; tiles of their own, since shoulders are cut off.
@@ -38,3 +41,23 @@ def preview_card(avatar: Avatar, device: Device = "auto") -> Image.Image:
         for yaw, expression, background in _HEADS
     ]
     return Image.fromarray(np.concatenate(views, axis=1))
+
+
+def poster(avatar: Avatar, size: int = POSTER_SIZE) -> Image.Image:
+    """What the viewer will draw first, RGBA, size x size: the default camera, around which all is transparent."""
+    import torch
+
+    from flexavatar.render import render
+
+    with torch.inference_mode():
+        picture = render(avatar.gaussians(), Camera.orbit(size=size), (0.0, 0.0, 0.0))
+    alpha = picture.alpha.cpu().numpy()
+    color = picture.rgb.cpu().numpy() / np.maximum(alpha, 1e-3)  # drawn over black, so premultiplied
+    layers = np.concatenate([color, alpha]).clip(0, 1).transpose(1, 2, 0)
+    return Image.fromarray((layers * 255).round().astype(np.uint8), "RGBA")
+
+
+def save_poster(avatar: Avatar, path: Path) -> None:
+    """Write `poster` as WebP, about 30 kB. Raises CannotWrite."""
+    with atomic_path(path) as temporary:
+        poster(avatar).save(temporary, format="WEBP", quality=82)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from flexavatar.export.atomic import atomic_path
-from flexavatar.sharing.card import preview_card
+from flexavatar.sharing.card import preview_card, save_poster
 from flexavatar.sharing.store import Receipt, SharedStore, ShareOptions
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flexavatar.pipeline import Progress
 
 BUNDLE, CARD, THUMBNAIL, VIDEO = "avatar.flexbundle", "card.jpg", "thumbnail.jpg", "turntable.mp4"
+POSTER = "poster.webp"
 DOWNLOADS = ("avatar.flexavatar", "avatar.ply", "avatar.spz")  # besides the bundle, where the owner allows downloads
 _VIDEO_SIZE = 384  # pixels; for browsers without WebGL 2 only
 
@@ -42,6 +43,7 @@ def share(
         tell("drawing the preview", 0.1)
         _save_jpeg(preview_card(avatar, device), folder / CARD)
         _save_jpeg(Image.fromarray(avatar.thumbnail), folder / THUMBNAIL)
+        save_poster(avatar, folder / POSTER)
         tell("filming the turntable", 0.3)
         avatar.turntable(folder / VIDEO, size=_VIDEO_SIZE, seconds=4.0, fps=15, device=device)
         if options.downloads:

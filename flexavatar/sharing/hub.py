@@ -65,6 +65,16 @@ class HubStorage:
             return None
         return path.read_bytes()
 
+    def replace_info(self, avatar_id: str, info: bytes) -> bool:
+        from huggingface_hub import CommitOperationAdd
+
+        with self._writing, _clear_errors("The change could not be stored on the Hub", CannotWrite):
+            if avatar_id not in self._sizes():
+                return False
+            operation = CommitOperationAdd(f"{FOLDER}/{avatar_id}/{INFO}", info)
+            self._api.create_commit(self.repo, [operation], commit_message="Change an avatar", repo_type=DATASET)
+        return True
+
     def path(self, avatar_id: str, name: str) -> Path | None:
         path = Path(self._mirror.name) / FOLDER / avatar_id / name
         return path if path.is_file() else self._download(avatar_id, name)

@@ -33,6 +33,10 @@ class Storage(Protocol):
         """The `info` of an avatar, None if there is no such avatar."""
         ...
 
+    def replace_info(self, avatar_id: str, info: bytes) -> bool:
+        """Exchange the `info` of an avatar; false if there is no such avatar (any more). Raises CannotWrite."""
+        ...
+
     def path(self, avatar_id: str, name: str) -> Path | None:
         """A local file to read, None if it is not there (any more)."""
         ...
@@ -81,6 +85,15 @@ class FolderStorage:
             return (self.folder / avatar_id / INFO).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def replace_info(self, avatar_id: str, info: bytes) -> bool:
+        path = self.folder / avatar_id / INFO
+        with self._removing:  # else a removal in between would leave an avatar of this file alone
+            if not path.exists():
+                return False
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(info)
+        return True
 
     def path(self, avatar_id: str, name: str) -> Path | None:
         path = self.folder / avatar_id / name

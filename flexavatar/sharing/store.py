@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,20 +99,16 @@ class SharedStore:
         Raises CannotShare, CannotWrite, StorageUnavailable, and ValueError for wrong arguments.
         """
         options = options or ShareOptions()
-        if options.visibility not in VISIBILITIES:
-            raise ValueError(f"visibility must be one of {', '.join(VISIBILITIES)}, not {options.visibility!r}.")
-        if options.days is not None and not options.days > 0:
-            raise ValueError("An avatar is shared for more than 0 days; say how many.")
+        _check_visibility(options.visibility)
         for name in files:
             if not _FILE.fullmatch(name):
                 raise ValueError(f"{name!r} is no file name for a shared avatar.")
         now, token = self._clock(), secrets.token_urlsafe(24)
-        days = min((each for each in (options.days, self.limits.days) if each is not None), default=None)
         avatar = SharedAvatar(
             id=secrets.token_urlsafe(16),
             name=_clean_name(options.name),
             created=now,
-            expires=None if days is None else now + days * DAY,
+            expires=self._expiry(now, options.days),
             visibility=options.visibility,
             downloads=options.downloads,
             licence=licence,
@@ -159,6 +155,21 @@ class SharedStore:
                 continue
         return sorted(mine, key=lambda avatar: -avatar.created)
 
+    def set_visibility(self, avatar_id: str, token: str | None, visibility: Visibility) -> SharedAvatar:
+        """From now on for whoever has the link, or for the owner alone. Raises as `keep_for`."""
+        _check_visibility(visibility)
+        return self._change(avatar_id, token, lambda avatar: replace(avatar, visibility=visibility))
+
+    def keep_for(self, avatar_id: str, token: str | None, days: float | None) -> SharedAvatar:
+        """Let an avatar expire `days` from now; None: as late as the site's limits allow.
+
+        Raises NotShared unless `token` is the owner's, ValueError, CannotWrite and StorageUnavailable.
+        """
+        # The site's limit counts from the day of sharing, or owners could renew for ever.
+        return self._change(
+            avatar_id, token, lambda avatar: replace(avatar, expires=self._expiry(avatar.created, days))
+        )
+
     def delete(self, avatar_id: str, token: str | None) -> None:
         """Remove every file. Raises NotShared unless `token` is the owner's, CannotWrite."""
         self.storage.remove([self.owned(avatar_id, token).id])
@@ -172,6 +183,23 @@ class SharedStore:
             log.info("removed %d expired avatars", len(expired))
         self.storage.tidy()
         return len(expired)
+
+    def _change(
+        self, avatar_id: str, token: str | None, change: Callable[[SharedAvatar], SharedAvatar]
+    ) -> SharedAvatar:
+        with self._putting:  # two changes at once must not undo each other
+            changed = change(self.owned(avatar_id, token))
+            if not self.storage.replace_info(avatar_id, _to_json(changed, token or "")):
+                raise NotShared
+        return changed
+
+    def _expiry(self, created: float, days: float | None) -> float | None:
+        """When an avatar shared at `created` goes that shall be kept for `days` from now. Raises ValueError."""
+        if days is not None and not days > 0:
+            raise ValueError("An avatar is shared for more than 0 days; say how many.")
+        wished = None if days is None else self._clock() + days * DAY
+        longest = None if self.limits.days is None else created + self.limits.days * DAY
+        return min((each for each in (wished, longest) if each is not None), default=None)
 
     def _read(self, avatar_id: str) -> tuple[SharedAvatar, str]:
         """The avatar and the hash of its owner's token. Raises NotShared."""
@@ -209,6 +237,11 @@ class SharedStore:
         sizes = self.storage.sizes()
         log.info("sharing %d avatars, %.0f MB", len(sizes), sum(sizes.values()) / 1e6)
         return len(sizes) < self.limits.count and sum(sizes.values()) + size <= self.limits.total_bytes
+
+
+def _check_visibility(visibility: str) -> None:
+    if visibility not in VISIBILITIES:
+        raise ValueError(f"visibility must be one of {', '.join(VISIBILITIES)}, not {visibility!r}.")
 
 
 def _fits(token: str | None, secret: str) -> bool:

@@ -22,6 +22,8 @@ export interface FlexAvatarApi {
   /** RGBA bytes of the finished picture, from top to bottom; background is a CSS colour, null = transparent. */
   picture(width: number, height: number, background?: string | null): Promise<ImageData>;
   weights(): Record<string, number>;
+  /** What is shown now, as `setExpression` takes it. */
+  pose(): { weights: Record<string, number>; head: HeadAngles };
   readonly renderedFrames: number;
   stats(): Stats;
 }

@@ -2,7 +2,7 @@ import "./style.css";
 import { listen, poseOf, report, type FlexAvatarApi } from "./api";
 import { BadBundle, readBundle } from "./bundle";
 import { bytes, CLIPS } from "./clips";
-import { BLENDSHAPES, PRESETS } from "./expression";
+import { BLENDSHAPES, headAngles, PRESETS } from "./expression";
 import { setIcon } from "./icons";
 import { Player } from "./player";
 import { Sliders } from "./sliders";
@@ -59,6 +59,7 @@ function showVideo(): void {
     message("This browser cannot show 3D (WebGL 2 is missing). Switch on hardware acceleration, or use another browser.");
     return;
   }
+  element("poster").remove();
   const video = document.createElement("video");
   Object.assign(video, { src: url, loop: true, muted: true, autoplay: !calm, controls: true, playsInline: true });
   video.setAttribute("aria-label", "The avatar, turning around once");
@@ -112,6 +113,7 @@ class Viewer implements FlexAvatarApi {
       message(null);
       report({ type: "loaded", splats: bundle.splats });
     } catch (error) {
+      element("poster").remove();
       const text = error instanceof BadBundle ? error.message : "The avatar could not be shown. Reload the page.";
       message(text, { open: true });
       report({ type: "error", message: text });
@@ -134,6 +136,10 @@ class Viewer implements FlexAvatarApi {
 
   weights(): Record<string, number> {
     return Object.fromEntries(BLENDSHAPES.map((name, i) => [name, this.player.shown.weights[i]!]));
+  }
+
+  pose() {
+    return { weights: this.weights(), head: headAngles(this.player.shown.head) };
   }
 
   stats() {
@@ -362,6 +368,7 @@ async function fetched(url: string): Promise<ArrayBuffer> {
 }
 
 function start(): void {
+  app.classList.toggle("posted", element("poster").hasAttribute("src"));
   if (options.get("ui") === "minimal") app.classList.add("minimal", "closed");
   const colour = options.get("background");
   if (colour && CSS.supports("color", colour)) setBackground(colour);
