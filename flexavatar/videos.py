@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +25,18 @@ class VideoInfo:
     width: int  # pixels, of the upright frame
     height: int
     fps: float  # average frames per second
-    duration: float  # seconds; 0 if the file does not say
+    duration: float  # seconds; 0 if nobody can say
 
 
 def read_video_info(path: str | Path) -> VideoInfo:
-    """What a video says of itself. Raises UnreadableVideo."""
+    """What a video says of itself, and its length even if it does not say, as recordings of browsers do not.
+
+    Raises UnreadableVideo.
+    """
     meta, frames = _open(path, [])
     frames.close()
     width, height = meta["size"]
-    return VideoInfo(width, height, float(meta["fps"]), float(meta["duration"]))
+    return VideoInfo(width, height, float(meta["fps"]), float(meta["duration"]) or _counted_seconds(path))
 
 
 def read_video_frames(path: str | Path, fps: float | None = None) -> Iterator[np.ndarray]:
@@ -49,6 +54,19 @@ def read_video_frames(path: str | Path, fps: float | None = None) -> Iterator[np
     return _decoded(frames, width, height, path)
 
 
+def _counted_seconds(path: str | Path) -> float:
+    """The time of a video's last frame, from reading the file without decoding it."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    command = [
+        get_ffmpeg_exe(), "-v", "error", "-progress", "-", *_SAFETY, "-i", str(Path(path).expanduser().resolve()),
+        "-map", "0:V:0", "-c", "copy", "-f", "null", "-",
+    ]  # fmt: skip
+    told = subprocess.run(command, capture_output=True, check=False).stdout.decode(errors="replace")
+    times = re.findall(r"out_time_us=(\d+)", told)
+    return int(times[-1]) / 1e6 if times else 0.0
+
+
 def sound_of(path: str | Path) -> list[str]:
     """Options that make the sound of a video an input of ffmpeg, read with the same caution as its pictures."""
     return [*_SAFETY, "-vn", "-i", str(Path(path).expanduser().resolve())]
@@ -61,11 +79,12 @@ def _decoded(frames: Generator[Any, None, None], width: int, height: int, path: 
             count += 1
             yield np.frombuffer(bytearray(data), np.uint8).reshape(height, width, 3)
     except (RuntimeError, OSError) as error:
-        raise UnreadableVideo(f"{path} is damaged after {count} frames. Save or download it again.") from error
+        name = Path(path).name
+        raise UnreadableVideo(f"{name} is damaged after {count} frames. Save or download it again.") from error
     finally:
         frames.close()
     if not count:
-        raise UnreadableVideo(f"{path} holds no frames that can be decoded. {_ADVICE}")
+        raise UnreadableVideo(f"{Path(path).name} holds no frames that can be decoded. {_ADVICE}")
 
 
 def _open(path: str | Path, output_options: list[str]) -> tuple[dict[str, Any], Generator[Any, None, None]]:
@@ -76,7 +95,7 @@ def _open(path: str | Path, output_options: list[str]) -> tuple[dict[str, Any], 
     if not path.is_file():
         raise UnreadableVideo(f"There is no file {path}. Check the path.")
     if not path.stat().st_size:
-        raise UnreadableVideo(f"{path} is empty. {_ADVICE}")
+        raise UnreadableVideo(f"{path.name} is empty. {_ADVICE}")
     # It warns of every video that is turned, which is just what is wanted here.
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
     # The capital V leaves out cover pictures of sound files.
@@ -84,4 +103,4 @@ def _open(path: str | Path, output_options: list[str]) -> tuple[dict[str, Any], 
     try:
         return next(frames), frames
     except (OSError, RuntimeError, IndexError, AttributeError) as error:
-        raise UnreadableVideo(f"{path} holds no video that can be read. {_ADVICE}") from error
+        raise UnreadableVideo(f"{path.name} holds no video that can be read. {_ADVICE}") from error

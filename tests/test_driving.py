@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import subprocess
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from flexavatar.cli import drive as command
 from flexavatar.cli.common import UsageError
 from flexavatar.driving import drive, load_clip, motion_from_tracked, motion_from_video, read_motion, write_motion
 from flexavatar.driving import record as recording
-from flexavatar.driving.drive import beside
+from flexavatar.driving.pictures import beside
 from flexavatar.driving.rotations import angles, rotation_log
 from flexavatar.errors import Cancelled, CannotWrite, NoFaceFound, UnreadableVideo
 from flexavatar.export import write_video
@@ -134,8 +135,10 @@ def test_the_avatar_blinks_and_turns_with_the_driver(avatar, motion, truth, tmp_
     assert np.abs(frames[:, :12] - frames[0, :12]).mean() < 2, "the top of the head stays where it is"
 
 
-def test_side_by_side(avatar, video, motion, tracker, tmp_path):
+def test_side_by_side(avatar, video, motion, tracker, tmp_path, monkeypatch):
     path = tmp_path / "both.mp4"
+    driving = sys.modules["flexavatar.driving.drive"]  # the package's name `drive` is the function
+    monkeypatch.setattr(driving, "motion_from_video", lambda *_, **__: motion)
     drive(avatar, video, path, size=96, side_by_side=True, background=(0, 0, 1), tracker=tracker)
     frames = list(read_video_frames(path))
     assert len(frames) == 60 and frames[0].shape == (96, 192, 3)
@@ -204,20 +207,20 @@ def test_clips_and_files_drive(avatar, motion, tmp_path):
     json.dumps(told)
 
 
-@pytest.mark.parametrize("stage", ["tracking", "animating"])
-def test_cancelling_leaves_no_file(avatar, video, motion, tracker, tmp_path, stage):
+@pytest.mark.parametrize(("stage", "asked"), [("tracking", 6), ("animating", 1)])
+def test_cancelling_before_the_first_picture_leaves_no_file(avatar, video, motion, tracker, tmp_path, stage, asked):
     path, count = tmp_path / "out.mp4", 0
 
     def cancelled() -> bool:
         nonlocal count
         count += 1
-        return count > 5
+        return count == asked
 
     path.write_text("what was here before")
     driver = video if stage == "tracking" else motion
     with pytest.raises(Cancelled):
         drive(avatar, driver, path, size=64, tracker=tracker, cancelled=cancelled)
-    assert count == 6 and list(tmp_path.iterdir()) == [path] and path.read_text() == "what was here before"
+    assert count == asked and list(tmp_path.iterdir()) == [path] and path.read_text() == "what was here before"
 
 
 def test_no_video_stream(avatar, tmp_path):
@@ -259,15 +262,47 @@ def test_rotation_flag(video, tracker, motion, tmp_path):
     assert rotation_log(upright.head_rotation.mT @ motion.head_rotation).norm(dim=-1).mean() < 0.1
 
 
+def placed(*faces: tuple[np.ndarray, int, int, int]) -> np.ndarray:
+    """A frame of 480 x 270 with square pictures on white: (picture, side, left, top)."""
+    frame = np.full((270, 480, 3), 255, np.uint8)
+    for picture, side, left, top in faces:
+        frame[top : top + side, left : left + side] = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    return frame
+
+
 def test_two_people(video, tracker, motion, tmp_path, caplog):
+    """The second face has a third of the size, in the frame's corner; either can be followed."""
     frames = list(read_video_frames(video))[:30]
-    small = [np.pad(cv2.resize(frame, (192, 192)), ((32, 32), (0, 0), (0, 0)), mode="edge") for frame in frames[::-1]]
-    write_video(tmp_path / "two.mp4", [np.hstack([a, b]) for a, b in zip(frames, small, strict=True)], 30)
+    write_video(
+        tmp_path / "two.mp4",
+        [placed((a, 256, 0, 7), (b, 88, 380, 10)) for a, b in zip(frames, frames[::-1], strict=True)],
+        30,
+    )
     with caplog.at_level(logging.WARNING):
         both = motion_from_video(tmp_path / "two.mp4", tracker)
     assert "2 people" in both.warnings[0] and "2 people" in caplog.text
-    index = INDEX["jawOpen"]
-    assert correlation(both.blendshapes[:, index], motion.blendshapes[:, index]) > 0.9, "follows the larger one"
+    jaw = INDEX["jawOpen"]
+    assert correlation(both.blendshapes[:, jaw], motion.blendshapes[:, jaw]) > 0.9, "follows the larger one"
+    other = motion_from_video(tmp_path / "two.mp4", tracker, face=1)
+    assert correlation(other.blendshapes[:, jaw], motion.blendshapes[:30, jaw].flip(0)) > 0.8
+    assert "Face number 1" in other.warnings[0]
+    with pytest.raises(NoFaceFound, match="no face number 2"):
+        motion_from_video(tmp_path / "two.mp4", tracker, face=2)
+
+
+def test_the_person_who_is_followed_stays_the_same(avatar, video, tracker, motion, tmp_path):
+    """A cut to somebody else in the same place, then both, the other one larger, where the first one was."""
+    stranger = replace(avatar, colors=1 - avatar.colors).render(size=SIZE)
+    own = list(read_video_frames(video))
+    alone = [placed((own[i], 200, 20, 30)) for i in range(10)]
+    cut = [placed((stranger, 240, 30, 20)) for _ in range(10, 25)]
+    both = [placed((stranger, 250, 0, 10), (own[i], 180, 280, 60)) for i in range(25, 60)]
+    write_video(tmp_path / "cut.mp4", [*alone, *cut, *both], 30)
+    followed = motion_from_video(tmp_path / "cut.mp4", tracker)
+    assert len(followed) == 60
+    assert "2 people" in followed.warnings[0] and "lost for 0.5 of 2.0 seconds" in followed.warnings[-1]
+    yaw, truth = angles(followed.head_rotation)[0], angles(motion.head_rotation)[0]
+    assert correlation(yaw[26:], truth[26:]) > 0.95, "the stranger stands still"
 
 
 def test_face_leaves_the_frame(video, tracker, motion, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from flexavatar.avatar import Avatar
 from flexavatar.cli import main
@@ -52,12 +53,21 @@ def test_self_reenactment_prefers_the_right_avatar(avatar_file: Path, tmp_path: 
     clip, other = tmp_path / "talk.mp4", tmp_path / "other.flexavatar"
     avatar.animate(clip, list(load_clip("talk").expressions())[20:80:12], size=384, fps=5)
     replace(avatar, colors=1 - avatar.colors, shape=-avatar.shape).save(other)
-    means = []
+    means, beside = [], []
     for name in (avatar_file, other):
         out = tmp_path / f"{name.stem}.json"
-        assert main(["evaluate", "--video", str(clip), "--avatar", str(name), "--frames", "4", "-o", str(out)]) == 0
+        options = ["--avatar", str(name), "--frames", "4", *beside, "-o", str(out)]
+        assert main(["evaluate", "--video", str(clip), *options]) == 0
         means.append(json.loads(out.read_text())["means"]["talk.mp4"])
-        assert out.with_suffix(".csv").read_text().count("\n") == 5 and out.with_suffix(".png").is_file()
+        assert out.with_suffix(".csv").read_text().count("\n") == 5
+        with Image.open(out.with_suffix(".jpg")) as sheet:
+            assert sheet.size == (4 * 256, 2 * 256)
+        beside = ["--beside", str(out)]
+    lines = (tmp_path / "other.md").read_text().splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| talk.mp4", "astronaut.flexavatar"],
+        ["| talk.mp4", "other.flexavatar"],
+    ]
     right, wrong = means
     assert right["psnr"] > 17 and right["akd"] < 2
     assert right["psnr"] > wrong["psnr"] + 5 and right["csim"] > wrong["csim"] + 0.1
@@ -66,6 +76,11 @@ def test_self_reenactment_prefers_the_right_avatar(avatar_file: Path, tmp_path: 
 def test_wrong_use_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--synthetic", "--avatar", "a.flexavatar"]) == 2
     assert "--avatar goes with --video" in capsys.readouterr().err
+    (tmp_path / "other.json").write_text("[]")
+    beside = ["--beside", str(tmp_path / "other.json")]
+    assert main(["evaluate", "--synthetic", *beside]) == 2
+    assert main(["evaluate", "--synthetic", *beside, "-o", str(tmp_path / "out.json")]) == 2
+    assert "other.json is no file that" in capsys.readouterr().err
     text = tmp_path / "letter.mp4"
     text.write_text("no film")
     assert main(["evaluate", "--video", str(text)]) == 3

@@ -131,11 +131,11 @@ def test_blinks_are_completed_and_squints_are_not():
 
 
 def driver_with_resting_face() -> Motion:
-    """A driver who rests with a half smile, looks below the camera from the side, and talks and blinks now and then."""
+    """A driver with a crooked mouth who looks below the camera from the side, and talks and blinks now and then."""
     clip = load_clip("talk")
-    smile = INDEX["mouthSmileLeft"]
     resting = torch.zeros(52)
-    resting[smile], resting[INDEX["eyeLookDownLeft"]], resting[INDEX["eyeLookDownRight"]] = 0.4, 0.2, 0.2
+    resting[INDEX["mouthSmileLeft"]], resting[INDEX["mouthFrownRight"]] = 0.15, 0.4
+    resting[INDEX["eyeLookDownLeft"]], resting[INDEX["eyeLookDownRight"]] = 0.2, 0.2
     shapes = clip.blendshapes + resting * (1 - clip.blendshapes)
     return Motion(shapes, rotation_from_angles(25, 5) @ clip.head_rotation, clip.fps)
 
@@ -144,13 +144,29 @@ def test_relative_transfer_takes_the_driver_s_own_face_out():
     driver, truth = driver_with_resting_face(), load_clip("talk")
     rest = torch.zeros(52)
     given = transferred(driver, rest, smooth=False)
-    for name, most in (("mouthSmileLeft", 0.12), ("jawOpen", 0.05), ("eyeLookDownLeft", 0.06), ("eyeBlinkLeft", 0.1)):
+    limits = {"mouthSmileLeft": 0.06, "mouthFrownRight": 0.06, "jawOpen": 0.05, "eyeLookDownLeft": 0.06}
+    for name, most in {**limits, "eyeBlinkLeft": 0.1}.items():
         error = (given.blendshapes - truth.blendshapes)[:, INDEX[name]].abs().mean()
         assert error < most, name
     assert degrees_between(given.head_rotation, truth.head_rotation) < 5
     assert degrees_between(transferred(driver, rest, head_motion=0).head_rotation, torch.eye(3)) < 0.01
     yaw = angles(transferred(driver, rest, head_motion=0.5, smooth=False).head_rotation)[0]
     torch.testing.assert_close(yaw, angles(given.head_rotation)[0] / 2, atol=0.5, rtol=0)
+
+
+@pytest.mark.parametrize(("begins", "least"), [(0.0, 0.75), (0.6, 0.95)])
+def test_a_smile_that_is_held_all_through_is_no_resting_face(begins, least):
+    """Held from the first frame on it mostly stays; if the clip begins before it, all of it."""
+    clip, names = load_clip("talk"), ("mouthSmileLeft", "mouthSmileRight", "cheekSquintLeft", "jawOpen")
+    shapes = clip.blendshapes.clone()
+    after = round(begins * clip.fps)
+    for name in names:
+        shapes[after:, INDEX[name]] = torch.maximum(shapes[after:, INDEX[name]], torch.tensor(0.7))
+    given = transferred(Motion(shapes, clip.head_rotation, clip.fps), torch.zeros(52), smooth=False)
+    for name in names:
+        assert given.blendshapes[after:, INDEX[name]].min() > least * 0.7, name
+    held = transferred(Motion(shapes, clip.head_rotation, clip.fps), torch.zeros(52), "absolute", smooth=False)
+    assert torch.equal(held.blendshapes[:, INDEX["jawOpen"]], shapes[:, INDEX["jawOpen"]])
 
 
 def test_absolute_transfer_does_not_double_the_avatar_s_rest():

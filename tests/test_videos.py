@@ -81,6 +81,15 @@ def test_containers(clip, tmp_path, suffix):
     assert len(list(read_video_frames(path))) == 10
 
 
+def test_a_recording_that_does_not_say_its_length(clip, tmp_path):
+    """As a browser streams it."""
+    path = tmp_path / "live.webm"
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(clip), "-c:v", "libvpx", "-f", "webm", "-"]
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    info = read_video_info(path)
+    assert (info.fps, info.duration) == (25.0, pytest.approx(2.0, abs=0.05))
+
+
 def test_consumer_may_stop_early(clip):
     frames = read_video_frames(clip)
     next(frames)

@@ -54,7 +54,9 @@ def check_folder(path: Path) -> None:
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
     from tqdm import tqdm
 
-    with tqdm(total=100, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<18}{bar}{n:3.0f} %") as bar:
+    # `smoothing` 0: the remaining time is estimated from all that is done, as the stages differ in their rates.
+    layout = "{desc:<22}{bar}{n:3.0f} %, {remaining} left"
+    with tqdm(total=100, file=sys.stderr, disable=None, leave=False, bar_format=layout, smoothing=0) as bar:
 
         def report(stage: str, fraction: float) -> None:
             bar.set_description_str(stage, refresh=False)

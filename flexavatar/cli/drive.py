@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flexavatar.cli.common import (
@@ -31,9 +35,12 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     drive.add_argument("-o", "--output", type=path_with(".mp4", ".webm"), required=True, metavar="OUT.mp4|OUT.webm")
     drive.add_argument("--side-by-side", action="store_true", help="show the driver's video to the left")
     drive.add_argument(
+        "--face", type=_number, default=0, help="of several people in a video, counted from 0, the largest (default: 0)"
+    )
+    drive.add_argument(
         "--absolute",
         action="store_true",
-        help="take the driver's face as it is, not relative to their own neutral (default: relative)",
+        help="take the driver's face as it is; by default only what it does beyond their own face at rest",
     )
     drive.add_argument(
         "--head-motion", type=_share, default=1.0, metavar="0..1", help="share of the head's rotation (default: 1)"
@@ -69,7 +76,7 @@ def _run(args: argparse.Namespace) -> Result:
         check_folder(path)
     device = resolve_device(args.device)
     avatar = Avatar.load(args.avatar)
-    with progress_bar() as report:
+    with progress_bar() as report, _interruptible() as stopped:
         driven = avatar.drive(
             args.driver,
             args.output,
@@ -78,8 +85,10 @@ def _run(args: argparse.Namespace) -> Result:
             side_by_side=args.side_by_side,
             background=None if args.background == TRANSPARENT else args.background,
             size=args.size,
+            face=args.face,
             device=device,
             progress=report,
+            cancelled=stopped,
         )
     for warning in driven.motion.warnings:
         sys.stderr.write(f"flexavatar: {warning}\n")
@@ -89,6 +98,29 @@ def _run(args: argparse.Namespace) -> Result:
         files.append(args.save_motion)
     result: Result = {"files": [str(path) for path in files], "frames": driven.frames, "fps": round(driven.fps, 3)}
     return result | ({"warnings": list(driven.motion.warnings)} if driven.motion.warnings else {})
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, which so leaves a video of what is done; a second time it ends all at once."""
+    pressed = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
 
 
 def _share(text: str) -> float:

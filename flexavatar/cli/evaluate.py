@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flexavatar.cli.common import Commands, Result, UsageError, add_device, check_folder, path_with, progress_bar
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from flexavatar.evaluation.measured import Maker, Measured, Report
     from flexavatar.tracking import FaceTracker
 
+SHEET_WIDTH = 1152  # pixels
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -31,7 +34,11 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--quality", choices=("fast", "balanced", "best"), default="balanced", help="as of `create`")
     evaluate.add_argument(
         "-o", "--output", type=path_with(".json"), metavar="OUT.json",
-        help="write all figures here, and beside it a .csv of every picture, a table (.md) and a picture sheet (.png)",
+        help="write all figures here, and beside it a .csv of every picture, a table (.md) and a picture sheet (.jpg)",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--beside", type=path_with(".json"), action="append", default=[], metavar="OTHER.json",
+        help="what -o wrote for another model: into the same table; may be repeated",
     )  # fmt: skip
     add_device(evaluate)
     evaluate.set_defaults(command=_run)
@@ -45,26 +52,49 @@ def _run(args: argparse.Namespace) -> Result:
 
     if args.avatar is not None and args.video is None:
         raise UsageError("--avatar goes with --video: synthetic heads and portraits get avatars of their own.")
+    if args.beside and args.output is None:
+        raise UsageError("--beside needs -o: its table is written beside that file.")
+    others = {name: groups for path in args.beside for name, groups in _read_means(path).items()}
     if args.output is not None:
         check_folder(args.output)
     pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision)
     with progress_bar() as report, pipeline, FaceTracker() as tracker:
         measured = _measured(args, lambda photo: pipeline.build(photo, quality=args.quality), tracker, report)
-    groups = means_by(measured.rows, measured.group)
+    groups = {str(name): row for name, row in means_by(measured.rows, measured.group).items()}
+    name = (args.avatar or Path(args.model)).name
     result: Result = {
-        "avatars": str(args.avatar or args.model),
+        "avatars": name,
         "pictures": len(measured.rows),
         "left out": list(measured.left_out),
-        "means": {str(name): rounded(group) for name, group in groups.items()},
+        "means": {group: rounded(row) for group, row in groups.items()},
     }
     if args.output is not None:
         rows = [rounded(row) for row in measured.rows]
         write_text(args.output, json.dumps({**result, "rows": rows}, indent=1) + "\n")
         write_csv(args.output.with_suffix(".csv"), rows)
-        write_text(args.output.with_suffix(".md"), markdown(groups, measured.group))
-        write_image(args.output.with_suffix(".png"), measured.sheet)
-        result["files"] = [str(args.output.with_suffix(suffix)) for suffix in (".json", ".csv", ".md", ".png")]
+        write_text(args.output.with_suffix(".md"), markdown({**others, name: groups}, measured.group))
+        write_image(args.output.with_suffix(".jpg"), _smaller(measured.sheet))
+        result["files"] = [str(args.output.with_suffix(suffix)) for suffix in (".json", ".csv", ".md", ".jpg")]
     return result
+
+
+def _read_means(path: Path) -> dict[str, dict[str, Any]]:
+    """The means by group that an evaluation wrote, by the name of the avatars."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(content["avatars"]): dict(content["means"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no file that `flexavatar evaluate -o` has written ({error}).") from error
+
+
+def _smaller(sheet: np.ndarray) -> np.ndarray:
+    """A sheet that pages can show: [H, W, 3] with W at most SHEET_WIDTH."""
+    import cv2
+
+    height, width = sheet.shape[:2]
+    if width <= SHEET_WIDTH:
+        return sheet
+    return cv2.resize(sheet, (SHEET_WIDTH, round(height * SHEET_WIDTH / width)), interpolation=cv2.INTER_AREA)
 
 
 def _measured(args: argparse.Namespace, make: Maker, tracker: FaceTracker, report: Report) -> Measured:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import torch
 
+from flexavatar.driving.baked import playable
 from flexavatar.driving.motion import Motion
+from flexavatar.driving.pictures import WHITE, Color, beside, pictures
 from flexavatar.driving.record import Cancel, Progress, motion_from_video
 from flexavatar.driving.transfer import Transfer, transferred
 from flexavatar.errors import Cancelled, CannotWrite
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from flexavatar.avatar import Avatar, Device
     from flexavatar.tracking import FaceTracker
 
-Color = tuple[float, float, float]  # RGB 0..1
-WHITE: Color = (1.0, 1.0, 1.0)
-_TRACKING_SHARE = 0.6  # of the time that tracking and rendering take together
+_TRACKING_SHARE = 0.5  # of the time that tracking and rendering take together
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class Driven:
     path: Path
     motion: Motion  # of the driver, before the transfer to the avatar; `motion.warnings` are for the user
     fps: float
+    stopped: bool = False  # `cancelled` ended it: path and motion end where it did
 
     @property
     def frames(self) -> int:
@@ -52,6 +51,7 @@ def drive(
     size: int = 512,
     yaw: float = 0.0,
     sound: bool = True,
+    face: int = 0,
     device: Device = "auto",
     tracker: FaceTracker | None = None,
     progress: Progress | None = None,
@@ -62,12 +62,14 @@ def drive(
     `transfer` and `head_motion` as in `transferred`. `smooth` removes tracking jitter, by default from videos only.
     `side_by_side` shows the driver's video, scaled to the same height, to the left. `background` None makes a
     transparent .webm. `size` is the side of the avatar's square in pixels, `yaw` the camera's as in `Camera.orbit`.
-    The frame rate is the driver's, and so is the sound, unless `sound` is false.
+    The frame rate is the driver's, and so is the sound, unless `sound` is false. Of several people in a video `face`
+    is followed, as in `motion_from_video`.
 
-    Memory does not grow with the length of the driver, apart from the numbers of its motion.
+    Memory does not grow with the length of the driver, apart from the numbers of its motion. Long motions are drawn
+    from a baked avatar where that shows the same (`driving.baked.playable`). Once `cancelled` returns true, what has
+    been drawn so far is kept as a video that ends there.
 
-    Raises UnreadableVideo, NoFaceFound, BadMotionFile, CannotWrite, and Cancelled once `cancelled` returns true, after
-    which no file is left.
+    Raises UnreadableVideo, NoFaceFound, BadMotionFile, CannotWrite, and Cancelled if nothing had been drawn yet.
     """
     from flexavatar.driving.files import is_video, read_driver
     from flexavatar.export import write_video
@@ -86,67 +88,34 @@ def drive(
         motion = driver
     elif video is not None:
         motion = motion_from_video(
-            video, tracker, progress=lambda stage, done: report(stage, tracking * done), cancelled=cancelled
+            video, tracker, face=face, progress=lambda stage, done: report(stage, tracking * done), cancelled=cancelled
         )
     else:
         motion = read_driver(driver)
     smooth = video is not None if smooth is None else smooth
     moving = transferred(motion, avatar.rest, transfer, head_motion, smooth)
+    drawn = 0
 
     def frames() -> Iterator[np.ndarray]:
-        for number, frame in enumerate(avatar_frames(avatar, moving, size, yaw, background, device)):
+        nonlocal drawn
+        report("preparing the avatar", tracking)
+        decoder = playable(avatar, moving, device)
+        for frame in pictures(decoder, moving.expressions(), size, yaw, background, device):
             if cancelled is not None and cancelled():
-                raise Cancelled("Driving the avatar was cancelled.")
-            report("animating the avatar", tracking + (1 - tracking) * number / len(moving))
+                if not drawn:
+                    raise Cancelled("Driving the avatar was cancelled before any of it was drawn.")
+                return
+            report("animating the avatar", tracking + (1 - tracking) * drawn / len(moving))
             yield frame
+            drawn += 1
 
-    pictures: Iterable[np.ndarray] = frames()
+    shown: Iterable[np.ndarray] = frames()
     if side_by_side and video is not None:
-        pictures = beside(read_video_frames(video, motion.fps), pictures, size)
-    write_video(path, pictures, motion.fps, video if sound else None)
+        shown = beside(read_video_frames(video, motion.fps), shown, size)
+    write_video(path, shown, motion.fps, video if sound else None)
     report("done", 1.0)
-    return Driven(Path(path), motion, motion.fps)
-
-
-def avatar_frames(
-    avatar: Avatar, motion: Motion, size: int, yaw: float, background: Color | None, device: Device
-) -> Iterator[np.ndarray]:
-    """A picture of the avatar for every frame of a motion made for it: uint8 [size, size, 3], or 4 without background.
-
-    One at a time: the renderer gains nothing from batches, and memory stays small.
-    """
-    from flexavatar.avatar import head_motion, torch_device
-    from flexavatar.camera import Camera
-    from flexavatar.render import render
-
-    target = torch_device(device)
-    camera = Camera.orbit(yaw, 0, size)
-    for expression in motion.expressions():
-        if background is not None:
-            yield avatar.render(expression, camera=camera, background=background, device=device)
-            continue
-        seen_from = camera.moved(head_motion(expression.head_rotation)).to(target)
-        with torch.inference_mode():
-            picture = render(avatar.gaussians(expression).to(target), seen_from, (0.0, 0.0, 0.0))
-            color = picture.rgb / picture.alpha.clamp_min(1e-3)  # over black: premultiplied
-            layers = torch.cat([color, picture.alpha]).clamp(0, 1)
-        yield (layers * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-
-def beside(left: Iterable[np.ndarray], right: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:
-    """Frames of `left` uint8 [H, W, 3], scaled to `height`, beside those of `right` [height, W, 3 or 4].
-
-    As many as `right` has; a `left` that ends earlier repeats its last frame.
-    """
-    source = iter(left)
-    shown: np.ndarray | None = None
-    for picture in right:
-        frame = next(source, None)
-        if frame is not None:
-            width = max(round(frame.shape[1] * height / frame.shape[0]), 1)
-            method = cv2.INTER_AREA if height < frame.shape[0] else cv2.INTER_CUBIC
-            shown = cv2.resize(frame, (width, height), interpolation=method)
-            if picture.shape[2] == 4:
-                shown = np.dstack([shown, np.full(shown.shape[:2], 255, np.uint8)])
-        assert shown is not None
-        yield np.concatenate([shown, picture], axis=1)
+    stopped = drawn < len(motion)
+    if stopped:
+        text = f"Stopped after {drawn / motion.fps:.1f} of {motion.seconds:.1f} seconds."
+        motion = replace(motion[:drawn], warnings=(*motion.warnings, text))
+    return Driven(Path(path), motion, motion.fps, stopped)

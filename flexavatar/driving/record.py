@@ -16,11 +16,12 @@ from torch import Tensor
 from flexavatar.driving.gaps import bridged
 from flexavatar.driving.motion import Motion
 from flexavatar.driving.neutral import BLINKS
+from flexavatar.driving.person import Followed
 from flexavatar.errors import Cancelled, NoFaceFound
 from flexavatar.expression import ARKIT_BLENDSHAPES
 from flexavatar.tracking.crop import HeadCrop
 from flexavatar.tracking.fit import LandmarkFit, fit_landmarks
-from flexavatar.tracking.tracker import CROP, DOMINANT, SHAPE_FRAMES, VIDEO_ITERATIONS, Look, _recropped
+from flexavatar.tracking.tracker import CROP, SHAPE_FRAMES, VIDEO_ITERATIONS, Look, _recropped
 from flexavatar.videos import read_video_frames, read_video_info
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ Cancel = Callable[[], bool]  # asked between frames; true stops the work
 
 MOST_FPS = 60.0
 USUAL_FPS = 30.0  # for files that name no rate, or that of their clock (browsers' recordings say 1000)
-_LOOK_AROUND = 25  # frames between two looks for other people
 _SHAPE_SECONDS = 10  # from the first seconds with a face comes the shape that all frames share
 _LOST_WARNING = 0.05  # share of frames without a face that is worth a warning
 
@@ -57,14 +57,15 @@ def motion_from_video(
     path: str | Path,
     tracker: FaceTracker | None = None,
     fps: float | None = None,
+    face: int = 0,
     progress: Progress | None = None,
     cancelled: Cancel | None = None,
 ) -> Motion:
-    """The motion of the main person of a video, at its own frame rate (at most 60) or at `fps`.
+    """The motion of one person of a video, at its own frame rate (at most 60) or at `fps`.
 
     Where the file's own rate varies, frames are taken by their time stamps. Frames are tracked as they are decoded, so
-    the length of the video does not matter. If several people are seen, the largest face of the first frame is
-    followed, and `Motion.warnings` says so.
+    the length of the video does not matter. Of several people `face` is followed, counted from 0, the largest, in the
+    first frame with a face; where only others are seen the face counts as lost. `Motion.warnings` says so.
 
     Raises UnreadableVideo, NoFaceFound if no frame shows a face, and Cancelled.
     """
@@ -72,25 +73,23 @@ def motion_from_video(
 
     if tracker is None:
         with FaceTracker() as own:
-            return motion_from_video(path, own, fps, progress, cancelled)
+            return motion_from_video(path, own, fps, face, progress, cancelled)
     fps = fps or driver_fps(path)
     total = max(read_video_info(path).duration * fps, 1)
     report = progress or (lambda stage, done: None)
-    others = 0
+    person = Followed(face)
 
     def watched() -> Iterator[np.ndarray]:
-        nonlocal others
         for number, frame in enumerate(read_video_frames(path, fps)):
             if cancelled is not None and cancelled():
                 raise Cancelled("Tracking the driver was cancelled.")
             report("tracking the driver", min(number / total, 1.0))
-            if number % _LOOK_AROUND == 0:
-                others = max(others, _people(tracker, frame) - 1)
             yield frame
 
-    motion = _fitted(tracker, map(_observe, tracker.follow(watched())), fps)
-    if others:
-        text = f"The video shows {others + 1} people. The one with the largest face is followed."
+    motion = _fitted(tracker, map(_observe, tracker.follow(watched(), person)), fps)
+    if person.people > 1:
+        which = "The one with the largest face" if face == 0 else f"Face number {face}"
+        text = f"The video shows {person.people} people. {which} in the first frame is followed."
         log.warning("%s: %s", path, text)
         motion = replace(motion, warnings=(text, *motion.warnings))
     return motion
@@ -117,11 +116,6 @@ def _observe(look: Look | None) -> _Observed | None:
     if look is None:
         return None
     return _Observed(look.crop, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None])
-
-
-def _people(tracker: FaceTracker, frame: np.ndarray) -> int:
-    faces = tracker._detector.detect_once(frame)
-    return sum(face.area >= DOMINANT * faces[0].area for face in faces)
 
 
 def _fitted(tracker: FaceTracker, observations: Iterator[_Observed | None], fps: float) -> Motion:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from flexavatar.driving.motion import Motion
 from flexavatar.driving.rotations import mean_rotation, rotation_log
@@ -35,8 +36,9 @@ def steady(values: Tensor, fps: float, noise: float) -> Tensor:
     average = gaussian_filter(values, sigma, reach)
     # Judged on lightly averaged values, so that jitter itself does not pass for motion.
     calm = gaussian_filter(values, max(sigma / 2, 0.5), reach)
-    around = _windows(calm, reach)
-    change = around.amax(-1) - around.amin(-1)
+    around = _padded(calm, reach)
+    size = 2 * reach + 1
+    change = (F.max_pool1d(around, size, stride=1) + F.max_pool1d(-around, size, stride=1)).squeeze(1).T
     still = torch.exp(-((change / noise) ** 2))
     return values + still * (average - values)
 
@@ -44,10 +46,9 @@ def steady(values: Tensor, fps: float, noise: float) -> Tensor:
 def gaussian_filter(values: Tensor, sigma: float, reach: int) -> Tensor:
     """Values [N, C] averaged over 2 reach + 1 frames with a Gaussian of `sigma` frames."""
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=values.dtype) / sigma) ** 2)
-    return (_windows(values, reach) * (kernel / kernel.sum())).sum(-1)
+    return F.conv1d(_padded(values, reach), (kernel / kernel.sum())[None, None]).squeeze(1).T
 
 
-def _windows(values: Tensor, reach: int) -> Tensor:
-    """[N, C, 2 reach + 1]: the frames around every frame; the first and last frame repeat beyond the ends."""
-    padded = torch.cat([values[:1].expand(reach, -1), values, values[-1:].expand(reach, -1)])
-    return padded.unfold(0, 2 * reach + 1, 1)
+def _padded(values: Tensor, reach: int) -> Tensor:
+    """[C, 1, N + 2 reach]: the first and last frame repeat beyond the ends."""
+    return F.pad(values.T[:, None], (reach, reach), mode="replicate")

@@ -27,8 +27,10 @@ def transferred(
     """The motion to give to an avatar whose own resting face is `rest` [52].
 
     "relative": what the driver does beyond their own neutral face, on top of the avatar's resting face; head
-    rotations are relative to the driver's mean pose. "absolute": the driver's blendshapes as they are, so that with
-    the avatar's resting face mixed in they come out unchanged wherever they exceed it; head rotations as they are.
+    rotations are relative to the driver's mean pose. The neutral face is `motion.neutral`, or estimated: of an
+    expression that is held all through the clip, the part that no resting face has stays. "absolute": the driver's
+    blendshapes as they are, so that with the avatar's resting face mixed in they come out unchanged wherever they
+    exceed it; head rotations as they are.
     Head rotations are scaled by `head_motion`, 0 keeps the head still. Blinks are completed either way.
     """
     if smooth:

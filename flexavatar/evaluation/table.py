@@ -42,16 +42,23 @@ def means_by(rows: Sequence[Row], group: str) -> dict[Any, Row]:
     return {value: means([row for row in rows if row[group] == value]) for value in values}
 
 
-def markdown(groups: dict[Any, Row], heading: str) -> str:
-    """A Markdown table with a line for every group of means."""
-    keys = [key for key in METRICS if any(key in group for group in groups.values())]
+def markdown(models: dict[str, dict[Any, Row]], heading: str) -> str:
+    """A Markdown table of the means of each model by group: a line for each group and model, the same group together.
+
+    Groups that only some models have been measured on are left out.
+    """
+    first, *others = models.values()
+    shared = [group for group in first if all(group in groups for groups in others)]
+    keys = [key for key in METRICS if any(key in groups[group] for groups in models.values() for group in shared)]
     lines = [
-        f"| {heading} | " + " | ".join(METRICS[key][0] for key in keys) + " |",
-        "| --- |" + " ---: |" * len(keys),
+        f"| {heading} | avatars | " + " | ".join(METRICS[key][0] for key in keys) + " |",
+        "| --- | --- |" + " ---: |" * len(keys),
     ]
-    for name, group in groups.items():
-        cells = [f"{group[key]:.{METRICS[key][1]}f}" if key in group else "" for key in keys]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for group in shared:
+        for name, groups in models.items():
+            known = groups[group]
+            cells = ["" if known.get(key) is None else f"{known[key]:.{METRICS[key][1]}f}" for key in keys]
+            lines.append(f"| {group} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

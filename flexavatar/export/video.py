@@ -93,7 +93,10 @@ def _start_ffmpeg(
         "-i", "-", *(sound_of(sound_from) if sound_from is not None else []),
         "-vf", f"{scale},format={pixels},{tags}", *sound, *_ENCODERS[path.suffix.lower()], str(path),
     ]  # fmt: skip
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)
+    # In a session of its own, so that Ctrl-C reaches the caller only, who may want to keep what is written.
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
+    )
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

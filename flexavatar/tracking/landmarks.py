@@ -92,6 +92,15 @@ class FaceDetector:
                 faces = self._search_tiles(image, size, faces)
         return sorted(faces, key=lambda f: -f.area)
 
+    def detect_everyone(self, image: np.ndarray) -> list[Face]:
+        """As `detect`, and the faces beside a larger one, down to about a third of its size; takes 0.3 s."""
+        faces = self.detect(image)
+        side = max(image.shape[:2])
+        if faces:
+            tile = round(max(2 * _side(faces[0]), side / 4))
+            faces = self._search_tiles(image, tile, faces) if tile < side else faces
+        return sorted(faces, key=lambda f: -f.area)
+
     def detect_once(self, image: np.ndarray) -> list[Face]:
         """The faces of one head crop or frame, without the search of `detect`, largest first."""
         return sorted(self._run(image), key=lambda f: -f.area)
@@ -108,7 +117,7 @@ class FaceDetector:
             again = self._run(cut(image, crop)[0])
             again = [f.moved(crop.size / CROP_SIZE, (crop.left, crop.top)) for f in again]
             # A second, tighter view, for faces that a wide one hides; a false find of a tile passes neither.
-            again = [f for f in again or self._look(image, _around(face)) if _same(f, face)]
+            again = [f for f in again or self._look(image, _around(face)) if same_face(f, face)]
             refined += again[:1] if again else [face] * keep
         return _distinct(refined)
 
@@ -193,7 +202,7 @@ def _side(face: Face) -> float:
     return max(right - left, bottom - top)
 
 
-def _same(a: Face, b: Face) -> bool:
+def same_face(a: Face, b: Face) -> bool:
     """Whether two detections are one face: their boxes overlap by more than a third of the smaller one."""
     (l1, t1, r1, b1), (l2, t2, r2, b2) = a.box, b.box
     overlap = max(0.0, min(r1, r2) - max(l1, l2)) * max(0.0, min(b1, b2) - max(t1, t2))
@@ -204,7 +213,7 @@ def _distinct(faces: list[Face]) -> list[Face]:
     """The faces without repetitions; of several detections of one face the largest stays."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda f: -f.area):
-        if not any(_same(face, other) for other in kept):
+        if not any(same_face(face, other) for other in kept):
             kept.append(face)
     return kept
 

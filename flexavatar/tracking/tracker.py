@@ -19,7 +19,7 @@ from flexavatar.rig import Rig
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop, steady_crop
 from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
 from flexavatar.tracking.joint import fit_person
-from flexavatar.tracking.landmarks import Face, FaceDetector
+from flexavatar.tracking.landmarks import Face, FaceDetector, same_face
 from flexavatar.tracking.matte import MatteModel, Matter
 from flexavatar.tracking.smooth import OneEuro
 
@@ -28,12 +28,15 @@ CROP = (CROP_SIZE, CROP_SIZE)
 DOMINANT = 0.25  # other faces below this share of the largest one's area do not count
 SHAPE_FRAMES = 24  # frames of a video that its shared shape is estimated from
 SEARCH_EVERY = 25  # frames without the face between two searches of the whole picture for a small one
+JUMP = 0.05  # of the size of the head's crop, from one frame to the next
+LOOK_AROUND = 100  # frames between two searches for everyone else in the picture, of who is told apart
 VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
 FaceChoice = int | Literal["largest"] | None
 Stage = Callable[[str], None]
+Choose = Callable[[np.ndarray, list[Face]], Face | None]  # of the faces in a frame uint8 [H, W, 3], largest first
 
 
 @dataclass(frozen=True)
@@ -174,31 +177,51 @@ class FaceTracker:
             )
         return self._fit_video(found, fps, mattes)
 
-    def follow(self, frames: Iterable[np.ndarray]) -> Iterator[Look | None]:
-        """The main person frame by frame, None where no face is; the whole picture is searched only when it is lost."""
-        previous: Look | None = None
-        lost = 0  # frames since the face was last seen
-        for frame in frames:
-            previous = self._next_look(frame, previous, thorough=lost % SEARCH_EVERY == 0)
-            lost = 0 if previous is not None else lost + 1
-            yield previous
+    def follow(self, frames: Iterable[np.ndarray], choose: Choose | None = None) -> Iterator[Look | None]:
+        """One person frame by frame, None where they are not seen; the whole picture is searched only for who is lost.
 
-    def _next_look(self, frame: np.ndarray, previous: Look | None, thorough: bool) -> Look | None:
-        if previous is not None:
-            crop = previous.crop
-            pixels, known = cut(frame, crop)
-            near = self._detector.detect_once(pixels)
-            if near:
-                middle = crop.to_crop(previous.face.landmarks[:, :2]).mean(0)
-                face = min(near, key=lambda f: float(np.linalg.norm(f.landmarks[:, :2].mean(0) - middle)))
-                face = face.moved(crop.size / CROP_SIZE, (crop.left, crop.top))
-                wanted = steady_crop(crop, face.landmarks)
-                return Look(crop, face, pixels, known) if wanted == crop else Look(wanted, face, *cut(frame, wanted))
-        faces = self._detector.detect(frame, thorough)
-        if not faces:
+        `choose` decides whom to follow, by default the largest face: it is given a frame with the faces found there,
+        largest first, and returns one of them or None. It is asked whenever the person has to be found, and with the
+        followed face among others every SEARCH_EVERY frames and after a jump, to judge whether this is still the same
+        person.
+        """
+        look: Look | None = None
+        lost = 0  # frames since the face was last seen
+        for number, frame in enumerate(frames):
+            before, look = look, self._near(frame, look) if look is not None else None
+            doubted = before is not None and look is not None and (number % SEARCH_EVERY == 0 or _jumped(before, look))
+            if choose is not None and look is not None and doubted:
+                look = self._reconsidered(frame, look, number % LOOK_AROUND == 0, choose)
+            look = look or self._found(frame, lost % SEARCH_EVERY == 0, choose)
+            lost = 0 if look is not None else lost + 1
+            yield look
+
+    def _near(self, frame: np.ndarray, previous: Look) -> Look | None:
+        """The face nearest to where one was in the frame before."""
+        crop = previous.crop
+        pixels, known = cut(frame, crop)
+        near = self._detector.detect_once(pixels)
+        if not near:
             return None
-        crop = head_crop(faces[0].landmarks)
-        return Look(crop, faces[0], *cut(frame, crop))
+        middle = crop.to_crop(previous.face.landmarks[:, :2]).mean(0)
+        face = min(near, key=lambda f: float(np.linalg.norm(f.landmarks[:, :2].mean(0) - middle)))
+        face = face.moved(crop.size / CROP_SIZE, (crop.left, crop.top))
+        wanted = steady_crop(crop, face.landmarks)
+        return Look(crop, face, pixels, known) if wanted == crop else Look(wanted, face, *cut(frame, wanted))
+
+    def _reconsidered(self, frame: np.ndarray, look: Look, everyone: bool, choose: Choose) -> Look | None:
+        """The look, or that at another face of the frame if `choose` prefers it, or None if it wants neither."""
+        around = self._detector.detect_everyone(frame) if everyone else self._detector.detect_once(frame)
+        others = [face for face in around if not same_face(face, look.face)]
+        chosen = choose(frame, sorted([look.face, *others], key=lambda f: -f.area))
+        return look if chosen is look.face else _look(frame, chosen)
+
+    def _found(self, frame: np.ndarray, thorough: bool, choose: Choose | None) -> Look | None:
+        """The face that `choose` takes of those in the whole picture."""
+        if choose is None:
+            return _look(frame, next(iter(self._detector.detect(frame, thorough)), None))
+        faces = self._detector.detect_everyone(frame) if thorough else self._detector.detect(frame, False)
+        return _look(frame, choose(frame, faces) if faces else None)
 
     def _fit_video(self, looks: list[Look | None], fps: float, mattes: bool) -> list[TrackedFace | None]:
         seen = [look for look in looks if look is not None]
@@ -294,6 +317,19 @@ def _choose(faces: list[Face], face: FaceChoice) -> Face:
             [f.box for f in rivals],
         )
     return faces[0]
+
+
+def _look(image: np.ndarray, face: Face | None) -> Look | None:
+    if face is None:
+        return None
+    crop = head_crop(face.landmarks)
+    return Look(crop, face, *cut(image, crop))
+
+
+def _jumped(before: Look, after: Look) -> bool:
+    """Whether a face moves farther from one frame to the next than heads do, as it does where a film is cut."""
+    apart = np.abs(before.face.landmarks[:, :2] - after.face.landmarks[:, :2]).mean()
+    return float(apart) > JUMP * before.crop.size
 
 
 def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
