@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -22,10 +24,13 @@ from flexavatar.data import (
     sample_head_rotation,
     tracked_face,
 )
+from flexavatar.data.faces import Face, compressed, plain_light
+from flexavatar.data.labels import CELL, CELLS, CORNER, look_in
 from flexavatar.data.meshes import Guides
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression, rotation_from_angles
 from flexavatar.render import render
 from flexavatar.rig import Rig
+from flexavatar.texture.regions import atlas_regions
 
 needs_data = pytest.mark.skipif("FLEXAVATAR_DATA" not in os.environ, reason="FLEXAVATAR_DATA is not set")
 
@@ -199,3 +204,55 @@ def test_views_repeat(heads: SyntheticHeads) -> None:
     assert one.pictures.rgb.shape == (3, 3, 64, 64) and one.pictures.alpha.shape == (3, 1, 64, 64)
     torch.testing.assert_close(one.pictures.rgb, other.pictures.rgb, atol=0, rtol=0)
     torch.testing.assert_close(one.expression.code(), other.expression.code(), atol=0, rtol=0)
+
+
+def test_skin_under_coloured_or_one_sided_light_is_told_apart() -> None:
+    regions = atlas_regions(Rig.load())
+    skin = np.full((256, 256, 3), (0.45, 0.31, 0.24), np.float32)
+    left = (regions.position[..., :1] > 0).astype(np.float32)
+    assert plain_light(skin, regions) and plain_light(0.3 * skin, regions)
+    assert plain_light(skin * (1 + 0.5 * left), regions)
+    assert not plain_light(skin * [0.4, 1.0, 1.2], regions)
+    assert not plain_light(skin * (1 - left) + skin * [0.6, 1.0, 1.6] * left, regions)
+    assert not plain_light(skin * (1 - 0.8 * left), regions)
+
+
+def test_cached_faces_are_small_and_keep_their_edges() -> None:
+    valid = Rig.load().atlas.valid.numpy()
+    row, column = np.mgrid[:256, :256] / 256
+    color = (np.stack([row, column, 0.5 + 0.2 * np.sin(20 * row)], -1) * valid[..., None]).astype(np.float32)
+    stored = compressed(color, valid)
+    error = np.abs(np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR))[..., ::-1] / 255 - color)[valid]
+    assert len(stored) < 25_000
+    assert error.mean() < 0.01 and np.quantile(error, 0.99) < 0.05
+
+
+def test_labels_meet_the_outermost_cell() -> None:
+    grid = torch.full(CELLS, -1, dtype=torch.int32)
+    place = lambda y: ((torch.tensor([0.0, y, 0.0]) - torch.tensor(CORNER)) / CELL).long().tolist()  # noqa: E731
+    for number, y in enumerate((0.02, 0.06)):
+        grid[tuple(place(y))] = number
+    start, up = torch.zeros(3, 3), torch.tensor([[0.0, 1.0, 0.0]]).expand(3, 3)
+    hit = look_in(grid, start, up, torch.tensor([0.1, 0.04, 0.01]))
+    assert hit.tolist() == [1, 0, -1]
+    assert look_in(grid, start, -up, torch.full((3,), 10.0)).tolist() == [-1] * 3
+
+
+@needs_data
+def test_eyes_are_no_brighter_than_the_photo(assets: HeadAssets) -> None:
+    valid = assets.rig.atlas.valid
+    skin = torch.full((int(valid.sum()), 3), 60, dtype=torch.uint8)
+    face = Face("dim", skin, torch.zeros(len(assets.rig.shape_basis)), (0.24, 0.24, 0.24), None, None, False)
+    heads = SyntheticHeads(assets)
+    heads._face = lambda draw: face
+    white = heads[0].albedo[assets.maps.whites].mean()
+    heads._face = lambda draw: assets.skins[0]
+    assert 60 / 255 < float(white) < 0.5 * float(heads[0].albedo[assets.maps.whites].mean())
+
+
+@needs_data
+def test_labels_show_brows(heads: SyntheticHeads) -> None:
+    layers = heads.assets.brows[0].layers(heads.assets.rig)
+    height = heads.assets.rig.anchors.positions(heads.assets.rig.mean)[:, 1]
+    assert 100 < int((layers > 0.5).sum()) < 1500
+    assert 0.005 < float((height * layers).sum() / layers.sum()) < 0.035

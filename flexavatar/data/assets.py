@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from flexavatar.data.cards import Cards, load_cards
-from flexavatar.data.faces import Face, FaceLibrary, painted_face, portrait_files
+from flexavatar.data.faces import Face, FaceLibrary, painted_face
 from flexavatar.data.folder import cache_folder, data_folder
 from flexavatar.data.labels import Outside, outside_of
 from flexavatar.data.meshes import Guides
@@ -21,7 +20,7 @@ from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.rig.move import moved
 from flexavatar.texture.complete import hair_strands
 from flexavatar.texture.inner import IRIS_RADIUS, paint_eyes, visible_inner
-from flexavatar.texture.regions import atlas_regions
+from flexavatar.texture.regions import Regions, atlas_regions
 from flexavatar.texture.unwrap import Unwrapped
 
 HAIR_SPLATS, CLOTH_SPLATS, BROW_SPLATS, LASH_SPLATS, HAT_SPLATS = 120_000, 45_000, 5_000, 6_000, 20_000
@@ -29,6 +28,12 @@ HAIR_STRETCH, LASH_STRETCH = 4.0, 3.0
 HATS = ("fedora01",)
 log = logging.getLogger(__name__)
 SCLERA = (0.86, 0.83, 0.81)
+# Colours of irises in daylight and how many people have them.
+IRISES = {
+    (0.15, 0.09, 0.06): 0.30, (0.26, 0.16, 0.10): 0.28, (0.38, 0.26, 0.15): 0.12, (0.36, 0.35, 0.22): 0.08,
+    (0.36, 0.40, 0.33): 0.04, (0.42, 0.44, 0.45): 0.06, (0.34, 0.43, 0.50): 0.08, (0.46, 0.55, 0.62): 0.04,
+}  # fmt: skip
+WHITES = (0.0064, 0.0105, 0.004)  # metres from the axis of the eye: from, to; and above or below it
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class SkinMaps:
     torso: Tensor  # [G] what clothes cover
     beard: Tensor  # [G] where men have stubble
     eyes: Tensor  # [G] bool
+    whites: Tensor  # [G] bool: of the eyes, what open lids show
     skin: Tensor  # [G] bool, the outside of the head and bust
     opacity: Tensor  # [G] fades the rim of the bust and the back teeth out
     strands: Tensor  # [G] unit-variance streaks along the way hair falls
@@ -57,6 +63,7 @@ class HeadAssets:
     hats: dict[str, Cards]
     skins: tuple[Face, ...]
     eyes: Tensor  # [I, G, 3] eyeballs with I irises, 0 elsewhere
+    iris_odds: Tensor  # [I]
     maps: SkinMaps
     outside: Outside
     faces: FaceLibrary
@@ -87,10 +94,11 @@ class HeadAssets:
             clothes={name: next(iter(cards("clothes", name, CLOTH_SPLATS).values())) for name in sorted(tops)},
             hats={k: v for name in HATS for k, v in cards("clothes", name, HAT_SPLATS).items()},
             skins=tuple(painted_face(path, rig, guides) for path in sorted((made / "skins").glob("*.png"))),
-            eyes=_eyes(rig, [_iris(path) for path in sorted((made / "eyes").glob("*.png"))]),
+            eyes=_eyes(rig, [np.array(iris) for iris in IRISES]),
+            iris_odds=torch.tensor([*IRISES.values()]),
             maps=maps,
             outside=outside_of(rig, maps.scalp, maps.torso),
-            faces=FaceLibrary(portrait_files(root / "portraits")[:limit], cache_folder(cache)),
+            faces=FaceLibrary.of(root, cache_folder(cache), limit),
         )
 
     def to(self, device: torch.device | str) -> HeadAssets:
@@ -140,18 +148,23 @@ def _skin_maps(rig: Rig) -> SkinMaps:
         torso=pick(regions.torso),
         beard=pick(beard.astype(np.float32)),
         eyes=pick(regions.named("eye_left", "eye_right")),
+        whites=pick(_whites(regions)),
         skin=pick(regions.named("head")),
         opacity=pick(regions.edge * visible_inner(regions, rig)),
         strands=pick(hair_strands(regions)),
     )
 
 
-def _iris(path: Path) -> np.ndarray:
-    """Median colour [3] of the iris in a MakeHuman eye texture, whose two eyes look out of the picture."""
-    image = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
-    spread = image.max(-1) - image.min(-1)
-    dark = image.mean(-1) < 0.75
-    return np.median(image[dark & (image.mean(-1) > 0.08) & (spread >= np.median(spread[dark]))], axis=0)
+def _whites(regions: Regions) -> np.ndarray:
+    """Texels [256, 256] bool beside the irises."""
+    whites = np.zeros(regions.region.shape, bool)
+    for name in ("eye_left", "eye_right"):
+        own = regions.named(name)
+        position = regions.position - (regions.position[own].max(0) + regions.position[own].min(0)) / 2
+        aside = np.hypot(position[..., 0], position[..., 1])
+        near = (aside > WHITES[0]) & (aside < WHITES[1]) & (np.abs(position[..., 1]) < WHITES[2])
+        whites |= own & near & (position[..., 2] > 0)
+    return whites
 
 
 def _eyes(rig: Rig, irises: list[np.ndarray]) -> Tensor:

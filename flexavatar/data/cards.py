@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from flexavatar.data.meshes import BoundMesh, Guides, load_mesh
 from flexavatar.data.strands import paint_strands
 from flexavatar.rig import Rig
-from flexavatar.rig.anchors import quaternions
+from flexavatar.rig.anchors import SPREAD, outward_normals, quaternions
 from flexavatar.rig.move import moved
 
 # Metres in the frame of the mean head: the bust is cut where the view ends, and so is all that hangs on it.
@@ -48,6 +50,16 @@ class Cards:
 
     def to(self, device: torch.device | str) -> Cards:
         return moved(self, device)
+
+    def layers(self, rig: Rig) -> Tensor:
+        """How many of the splats lie over each of the rig's G texels [G], on the mean head."""
+        frames = rig.anchors.frames(rig.mean)
+        seat = KDTree(frames.means.cpu().numpy()).query(self.places.cpu().numpy())[1]
+        seat = torch.from_numpy(seat).to(self.places.device)
+        height = ((self.places - frames.means[seat]) * outward_normals(frames.quats)[seat]).sum(-1)
+        area = 2 * math.pi * self.scales[0] * self.scales[1]
+        count = torch.bincount(seat[height > 0], minlength=len(rig.anchors))
+        return count * area / (frames.scales[:, :2].prod(-1) / SPREAD**2)
 
     def frames(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Means [S, 3], quaternions [S, 4], unit normals [S, 3] and unit strand directions [S, 3] on vertices [N, 3].

@@ -23,9 +23,13 @@ from flexavatar.texture.regions import Regions, atlas_regions
 from flexavatar.texture.unwrap import unwrap
 from flexavatar.tracking import FaceTracker, TrackedFace
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
+QUALITY = 92  # JPEG, of the cached atlas
 MOST_YAW, MOST_ERROR = 16.0, 0.014  # degrees and face heights: portraits beyond give bad textures
 LEAST_SEEN = 0.10  # of the atlas
+# Coloured lamps and hard shadows would be taken for the skin. Degrees of hue where the saturation says anything;
+# difference of the two cheeks in rgb shares and in the logarithm of brightness.
+SKIN_HUES, LEAST_SATURATION, MOST_TINTED, MOST_SHADED = (2.0, 38.0), 0.15, 0.09, 1.0
 # Where a photo shows beard, brows, lips and eyes, which look like hair and are none of the scalp's (metres, mean head).
 FEATURES_TOP, FEATURES_BOTTOM, FEATURES_SIDE = 0.030, -0.125, 0.052
 HAIRLIKE = 0.45  # nearer to the hair's colour than this share of the way from skin to hair counts as hair
@@ -67,6 +71,11 @@ class FaceLibrary:
         self._folder = cache / f"faces-{CACHE_VERSION}"
         self._tracker: FaceTracker | None = None
 
+    @staticmethod
+    def of(root: Path, cache: Path, limit: int | None = None) -> FaceLibrary:
+        """The portraits of a data folder, or the first `limit` of them."""
+        return FaceLibrary(portrait_files(root / "portraits")[:limit], cache)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -83,9 +92,10 @@ class FaceLibrary:
             if not stored["usable"]:
                 return None
             hair = stored["hair"].tolist()
+            atlas = np.asarray(cv2.imdecode(stored["atlas"], cv2.IMREAD_COLOR))[..., ::-1]
             return Face(
                 name=source.stem,
-                color=torch.from_numpy(stored["color"]),
+                color=torch.from_numpy(atlas[Rig.load().atlas.valid.numpy()]),
                 shape=torch.from_numpy(stored["shape"].astype(np.float32)),
                 skin=tuple(stored["skin"].tolist()),
                 clothes=tuple(stored["clothes"].tolist()),
@@ -141,14 +151,39 @@ def _bare_face(tracked: TrackedFace, rig: Rig, regions: Regions) -> dict[str, np
     target = ground({**colors, "hair": skin * 0.97, "clothes": skin}, regions)
     filled = complete(photo.color, weight, target, regions)
     filled = paint_mouth(filled.clip(0, 1), rig, skin)
+    if not plain_light(filled, regions):
+        return {"usable": np.array(False)}
     return {
         "usable": np.array(True),
-        "color": (filled[rig.atlas.valid.numpy()] * 255 + 0.5).astype(np.uint8),
+        "atlas": compressed(filled, rig.atlas.valid.numpy()),
         "shape": tracked.shape.numpy().astype(np.float16),
         "skin": skin.astype(np.float32),
         "clothes": colors["clothes"].astype(np.float32),
         "hair": (hair if haired else np.zeros(0)).astype(np.float32),
     }
+
+
+def plain_light(color: np.ndarray, regions: Regions) -> bool:
+    """Whether a texture [256, 256, 3] is lit by white light from about everywhere, judged by the face."""
+    skin = np.median(color[regions.face], axis=0)
+    hue, saturation, _ = cv2.cvtColor(skin[None, None].astype(np.float32), cv2.COLOR_RGB2HSV)[0, 0]
+    hue = (hue + 180) % 360 - 180
+    if saturation > LEAST_SATURATION and not SKIN_HUES[0] < hue < SKIN_HUES[1]:
+        return False
+    aside = regions.position[..., 0]
+    left, right = (np.median(color[regions.face & side], axis=0) for side in (aside > 0.01, aside < -0.01))
+    tinted = np.abs(left / max(left.sum(), 1e-3) - right / max(right.sum(), 1e-3)).max()
+    shaded = abs(np.log(max(left.mean(), 1e-3) / max(right.mean(), 1e-3)))
+    return bool(tinted < MOST_TINTED and shaded < MOST_SHADED)
+
+
+def compressed(color: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A JPEG file, uint8 [bytes]. What lies beside the charts takes their colours, so that nothing bleeds in."""
+    share = cv2.GaussianBlur(valid.astype(np.float32), (0, 0), 4.0)[..., None]
+    around = cv2.GaussianBlur((color * valid[..., None]).astype(np.float32), (0, 0), 4.0) / np.maximum(share, 1e-4)
+    pixels = (np.where(valid[..., None], color, around).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    full = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *full])[1].ravel()
 
 
 def _no_neck(color: np.ndarray, skin: np.ndarray, regions: Regions) -> np.ndarray:

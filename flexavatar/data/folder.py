@@ -12,7 +12,7 @@ DATA_VARIABLE, CACHE_VARIABLE = "FLEXAVATAR_DATA", "FLEXAVATAR_CACHE"
 _HOW_TO = (
     "It needs MakeHuman assets (CC0): the system assets of MakeHuman or MPFB and the hair packs, "
     "from https://static.makehumancommunity.org/assets/assetpacks.html, with the .mhclo, .obj and .png files put into "
-    "makehuman/hair, makehuman/brows_lashes, makehuman/clothes, makehuman/skins and makehuman/eyes; and optionally "
+    "makehuman/hair, makehuman/brows_lashes, makehuman/clothes and makehuman/skins; and optionally "
     "portraits/train, any folder of frontal portraits that you may use. See docs/data.md."
 )
 

@@ -63,8 +63,7 @@ class SyntheticHead:
 
         The first G are the rig's anchors in their order, the pieces follow. One expression, not a batch.
         """
-        scene = self._scene(expression)
-        return Gaussians.cat([scene.surface, *scene.pieces])
+        return self.posed(expression).splats
 
     def render(
         self,
@@ -78,22 +77,11 @@ class SyntheticHead:
         with `flexavatar.render.render(avatar.gaussians(expression), camera)`. For a camera that stands still
         while the head turns on its neck, pass `camera.moved(head_motion(expression.head_rotation))`.
         """
-        return render(self.splats(expression), camera.to(self.albedo.device), background)
+        return self.posed(expression).render(camera, background)
 
     def labels(self, expression: Expression | None = None) -> UVLabels:
         """The outermost surface and its colour for each texel of the atlas."""
-        expression = (expression or Expression.neutral()).to(self.albedo.device)
-        scene = self._scene(expression)
-        cover = [made for made, piece in zip(scene.pieces, self.pieces, strict=True) if piece.labelled]
-        empty = scene.surface.select(torch.zeros(0, dtype=torch.long, device=self.albedo.device))
-        return uv_labels(
-            self.assets.rig,
-            self.assets.outside,
-            scene.surface,
-            Gaussians.cat([empty, *cover]),
-            expression.head_rotation,
-            self.opacities > SHOWN,
-        )
+        return self.posed(expression).labels()
 
     def vertices(self, expression: Expression | None = None) -> Tensor:
         """The rig's vertices [V, 3] with the torso turned."""
@@ -104,7 +92,8 @@ class SyntheticHead:
     def _beside(self) -> Tensor:
         return self.assets.guides.beside(self.shape)
 
-    def _scene(self, expression: Expression | None) -> _Scene:
+    def posed(self, expression: Expression | None = None) -> PosedHead:
+        """The head in one expression: to be drawn and labelled without posing it twice."""
         expression = (expression or Expression.neutral()).to(self.albedo.device)
         rig, rotation = self.assets.rig, expression.head_rotation
         straight = rig.pose(self.shape, self.blendshapes(expression))
@@ -113,7 +102,8 @@ class SyntheticHead:
         lit = self.albedo * self.light.irradiance(normals)
         lit = lit + self._eye_highlight(normals)[:, None]
         surface = Gaussians(frames.means, frames.quats, frames.scales, self.opacities, self._toned(lit))
-        return _Scene(surface, [self._dressed(piece, straight, rotation) for piece in self.pieces])
+        pieces = tuple(self._dressed(piece, straight, rotation) for piece in self.pieces)
+        return PosedHead(self, expression, surface, pieces)
 
     def _dressed(self, piece: Piece, straight: Tensor, rotation: Tensor) -> Gaussians:
         cards = piece.cards
@@ -153,6 +143,32 @@ class SyntheticHead:
 
 
 @dataclass(frozen=True)
-class _Scene:
+class PosedHead:
+    """A synthetic head in one expression, as dense opaque Gaussians with lit colours."""
+
+    head: SyntheticHead
+    expression: Expression
     surface: Gaussians  # the rig's anchors
-    pieces: list[Gaussians]  # in the order of SyntheticHead.pieces
+    pieces: tuple[Gaussians, ...]  # in the order of SyntheticHead.pieces
+
+    @cached_property
+    def splats(self) -> Gaussians:
+        return Gaussians.cat([self.surface, *self.pieces])
+
+    def render(self, camera: Camera, background: Sequence[float] | Tensor = (1.0, 1.0, 1.0)) -> Rendering:
+        """As `SyntheticHead.render`."""
+        return render(self.splats, camera.to(self.surface.means.device), background)
+
+    def labels(self) -> UVLabels:
+        """As `SyntheticHead.labels`."""
+        head = self.head
+        cover = [made for made, piece in zip(self.pieces, head.pieces, strict=True) if piece.labelled]
+        empty = self.surface.select(torch.zeros(0, dtype=torch.long, device=self.surface.means.device))
+        return uv_labels(
+            head.assets.rig,
+            head.assets.outside,
+            self.surface,
+            Gaussians.cat([empty, *cover]),
+            self.expression.head_rotation,
+            head.opacities > SHOWN,
+        )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flexavatar.avatar import RESTING_SHAPES
 from flexavatar.camera import Camera
-from flexavatar.data.assets import HeadAssets
+from flexavatar.data.assets import SCLERA, HeadAssets
 from flexavatar.data.cards import Cards
 from flexavatar.data.faces import Face
 from flexavatar.data.head import SyntheticHead, Traits
@@ -27,6 +27,8 @@ HELD_OUT_HAIR = ("bob02", "short03")
 EVAL_FACES = 10  # one portrait in so many is for evaluation
 TRIES = 20  # portraits in a row that may be unusable
 PAINTED_SHARE = 0.12  # heads with a MakeHuman skin
+PAINTED_LIGHT, PHOTO_LIGHT = (0.9, 1.0), (0.5, 1.13)  # contrast and gain; photographed skin is darker than skin
+PAINTED_EYES, EYES_TO_SKIN, EYE_LEVELS = 0.9, 1.1, (0.35, 0.95)  # brightness of the white of the eye
 BALD, STUBBLE, BEARD = 0.09, 0.08, 0.10  # shares of heads
 HAT_SHARE, CLOTHED, PERSON_HAIR = 0.05, 0.65, 0.5
 FRINGE_CUT, FRINGE_HEIGHT = 0.6, (0.018, 0.05)  # share of heads; metres, from the lids to the middle of the forehead
@@ -153,9 +155,11 @@ class _Draw:
         pieces = []
         if hair is not None:
             pieces.append(self._hair_piece(assets.hair[hair], hair_color, hat is not None))
+        brows = None
         if face.painted and assets.brows:
-            tone = hair_color * self.uniform(0.5, 0.9)
-            pieces.append(self._strands(assets.brows[self.number(len(assets.brows))], tone, self.uniform(0.3, 0.7)))
+            tone, opacity = hair_color * self.uniform(0.5, 0.9), self.uniform(0.3, 0.7)
+            brows = self._strands(assets.brows[self.number(len(assets.brows))], tone, opacity)
+            pieces.append(brows)
         if assets.lashes:
             lashes = assets.lashes[self.number(len(assets.lashes))]
             pieces.append(self._strands(lashes, torch.full((3,), 0.08), self.uniform(0.02, 0.12)))
@@ -178,10 +182,10 @@ class _Draw:
             ),
             shape=shape.clamp(-3, 3).to(device),
             rest=self._rest().to(device),
-            albedo=self._skin(face, hair_color, scalp, clothes is None, cloth),
+            albedo=self._under_strands(self._skin(face, hair_color, scalp, clothes is None, cloth), brows),
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
-            light=sample_light(self.generator, contrast=0.9 if face.painted else 0.5).to(device),
+            light=sample_light(self.generator, *(PAINTED_LIGHT if face.painted else PHOTO_LIGHT)).to(device),
             assets=assets,
         )
 
@@ -213,6 +217,13 @@ class _Draw:
     def _strands(self, cards: Cards, color: Tensor, opacity: float) -> Piece:
         """Brows or lashes; thin enough not to count as the head's surface."""
         return Piece(cards, color.to(self.device).expand(len(cards), 3), opacity=opacity, labelled=False)
+
+    def _under_strands(self, albedo: Tensor, strands: Piece | None) -> Tensor:
+        """Skin [G, 3] with the colour of the strands on it, which labels leave out as too thin."""
+        if strands is None:
+            return albedo
+        share = 1 - (1 - strands.opacity) ** strands.cards.layers(self.assets.rig)
+        return albedo + share[:, None] * (strands.colors[0] - albedo)
 
     def _hair_piece(self, cards: Cards, color: Tensor, under_hat: bool) -> Piece:
         if self.chance(FRINGE_CUT):
@@ -270,5 +281,16 @@ class _Draw:
             color = color + share * (shaved - color)
         if painted_top and self.chance(0.85):
             color = color + maps.torso[:, None] * (cloth.to(device) * (1 + 0.03 * noise) - color)
-        eyes = self.assets.eyes[self.number(len(self.assets.eyes))]
+        choice = int(torch.multinomial(self.assets.iris_odds, 1, generator=self.generator))
+        eyes = self.assets.eyes[choice] * self._eye_level(face)
         return torch.where(maps.eyes[:, None], eyes, color).clamp(0, 1)
+
+    def _eye_level(self, face: Face) -> float:
+        """Brightness of the eyes, which have to lie in the light that the face was photographed in."""
+        if face.painted:
+            return PAINTED_EYES
+        luma = torch.tensor([0.3, 0.6, 0.1])
+        seen = face.color[self.assets.maps.whites.cpu()].float() / 255 @ luma
+        skin = float(torch.tensor(face.skin) @ luma)
+        white = max(float(seen.quantile(0.75)), EYES_TO_SKIN * skin)
+        return min(max(white / float(torch.tensor(SCLERA) @ luma), EYE_LEVELS[0]), EYE_LEVELS[1])

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
+import numba as nb
 import numpy as np
 import torch
 from torch import Tensor
 
 from flexavatar.gaussians import Gaussians
+from flexavatar.render.numba_support import prepare_cache
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import outward_normals
 from flexavatar.rig.rig import ATLAS_SIZE
+
+prepare_cache()
 
 CELL = 0.003  # metres
 CORNER, CELLS = (-0.33, -0.33, -0.40), (220, 220, 220)  # of the grid of cells
@@ -20,6 +24,7 @@ WINDOW, SURROUNDED = 2, 0.6  # texels; share of raised neighbours that closes a 
 FEWEST = 2  # splats: a lone hair is no surface
 # Metres to which hair, clothes and hats stand off, by region.
 REACH_SCALP, REACH_FACE, REACH_NECK, REACH_TORSO = 0.16, 0.045, 0.08, 0.05
+REACH_BEHIND = 0.09  # of neck and torso where they look back: long hair hangs free there
 SCALP_CENTER = (0.0, -0.01, -0.085)  # where the outward directions of the scalp come from
 
 
@@ -60,6 +65,8 @@ def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
     reach = REACH_FACE * (1 - neck) + REACH_NECK * neck
     reach = reach * (1 - share[:, 0]) + REACH_SCALP * share[:, 0]
     reach = reach * (1 - torso) + REACH_TORSO * torso
+    behind = ((-0.10 - depth) / 0.03).clamp(0, 1) * (-direction[:, 2] / 0.3).clamp(0, 1) * torch.maximum(neck, torso)
+    reach = torch.maximum(reach, REACH_BEHIND * behind)
     reach = reach * torch.from_numpy(region[valid] == 0)
     torso_weights = rig.anchors.interpolate(rig.torso_weights[:, None])[:, 0]
     return Outside(torch.nn.functional.normalize(direction, dim=-1), reach, torso_weights)
@@ -80,7 +87,7 @@ def uv_labels(
     if len(cover):
         grid, places, tones = _cells(cover)
         texel = torch.where(outside.reach > 0)[0]
-        hit = _look_in(grid, position[texel], direction[texel], outside.reach[texel])
+        hit = look_in(grid, position[texel], direction[texel], outside.reach[texel])
         found = hit >= 0
         raised = raised.index_put((texel[found],), torch.tensor(True, device=raised.device))
         position = position.index_put((texel[found],), places[hit[found]])
@@ -132,15 +139,25 @@ def _cells(cover: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
     return grid.view(CELLS), mean[:, :3], mean[:, 3:]
 
 
-def _look_in(grid: Tensor, start: Tensor, direction: Tensor, reach: Tensor) -> Tensor:
+def look_in(grid: Tensor, start: Tensor, direction: Tensor, reach: Tensor) -> Tensor:
     """The first cell met from `reach` metres outside down to the surface [N, 3], [N], -1 if none."""
-    corner = torch.tensor(CORNER, device=start.device)
-    limit = torch.tensor(CELLS, device=start.device) - 1
-    steps = int(REACH_SCALP / CELL)
-    hit = torch.full((len(start),), -1, dtype=torch.int64, device=start.device)
-    for step in range(steps, -1, -1):
-        at = ((start + direction * (reach * step / steps)[:, None] - corner) / CELL).long()
-        at = at.clamp_min(0).minimum(limit)
-        cell = grid[at[:, 0], at[:, 1], at[:, 2]].long()
-        hit = torch.where(hit < 0, cell, hit)
-    return hit
+    origin = (start - torch.tensor(CORNER, device=start.device)) / CELL
+    array = lambda values: values.contiguous().cpu().numpy()  # noqa: E731
+    hit = np.empty(len(start), np.int64)
+    _march(array(grid), array(origin), array(direction), array(reach / CELL), hit)
+    return torch.from_numpy(hit).to(start.device)
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _march(grid, origin, direction, reach, hit):
+    """All in cells; from outside inwards, half a cell a step."""
+    for ray in range(len(hit)):
+        hit[ray] = -1
+        for step in range(int(2 * reach[ray]), -1, -1):
+            x = int(origin[ray, 0] + 0.5 * step * direction[ray, 0])
+            y = int(origin[ray, 1] + 0.5 * step * direction[ray, 1])
+            z = int(origin[ray, 2] + 0.5 * step * direction[ray, 2])
+            outside = min(x, y, z) < 0 or x >= grid.shape[0] or y >= grid.shape[1] or z >= grid.shape[2]
+            if not outside and grid[x, y, z] >= 0:
+                hit[ray] = grid[x, y, z]
+                break

@@ -29,8 +29,11 @@ class Light:
         return (_harmonics(normals) @ self.coefficients).clamp_min(0.05)
 
 
-def sample_light(generator: torch.Generator, contrast: float) -> Light:
-    """A sky and up to three lamps. `contrast` 0..1 is the lamps' share: low for colours that hold light already."""
+def sample_light(generator: torch.Generator, contrast: float, gain: float) -> Light:
+    """A sky and up to three lamps. `contrast` 0..1 is the lamps' share: low for colours that hold light already.
+
+    `gain` multiplies the exposure.
+    """
     uniform = lambda *size: torch.rand(*size, generator=generator)  # noqa: E731
     normal = lambda *size: torch.randn(*size, generator=generator)  # noqa: E731
     lamps = int(torch.randint(1, 4, (), generator=generator))
@@ -45,7 +48,7 @@ def sample_light(generator: torch.Generator, contrast: float) -> Light:
     lobes = torch.tensor([_LOBE[0]] + [_LOBE[1]] * 3 + [_LOBE[2]] * 5)[:, None] * math.pi
     coefficients = sky + lobes * torch.einsum("kc,kl,k->lc", tint, _harmonics(directions), power)
     exposure = float(torch.exp(0.2 * normal(())))
-    coefficients = coefficients * min(exposure, 1.2)
+    coefficients = coefficients * gain * min(exposure, 1.2)
     strongest = int(power.argmax())
     gamma = float(torch.exp(0.14 * normal(())))
     return Light(coefficients, directions[strongest], float(power[strongest]), gamma)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 import scipy.sparse as sp
@@ -65,8 +67,29 @@ def complete(color: np.ndarray, weight: np.ndarray, target: np.ndarray, regions:
     right_side = difference.T @ gradient + (trust * 4)[:, None] * color[chart]
     right_side += pull[:, None] * target[chart]
     filled = color.copy()
-    filled[chart] = splu(system.tocsc()).solve(right_side)
+    filled[chart] = _solve(system.tocsc(), right_side)
     return filled.clip(0, 1)
+
+
+_orders: dict[bytes, np.ndarray] = {}  # by the digest of a matrix' pattern
+
+
+def _solve(system: sp.csc_matrix, right_side: np.ndarray) -> np.ndarray:
+    """The solution [N, C] of a symmetric positive definite system [N, N].
+
+    The pattern is that of the atlas, so the elimination order that keeps the factors small is searched once.
+    """
+    symmetric = {"diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+    pattern = hashlib.sha1(system.indptr.tobytes() + system.indices.tobytes()).digest()
+    if pattern not in _orders:
+        factors = splu(system, permc_spec="MMD_AT_PLUS_A", **symmetric)
+        _orders[pattern] = np.argsort(factors.perm_c)
+        return factors.solve(right_side)
+    order = _orders[pattern]
+    factors = splu(system[order][:, order].tocsc(), permc_spec="NATURAL", **symmetric)
+    solution = np.empty_like(right_side)
+    solution[order] = factors.solve(right_side[order])
+    return solution
 
 
 def person_colors(photo: Unwrapped, regions: Regions, image: np.ndarray, matte: np.ndarray) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ class Tone:
     @staticmethod
     def sample(generator: torch.Generator, strength: float = 1.0) -> Tone:
         normal = strength * torch.randn(5, generator=generator)
-        gain = torch.exp(GAIN * normal[0].clamp(-2.5, 1.2) + TINT * normal[1:4])
+        gain = torch.exp(GAIN * normal[0].clamp(-1.8, 1.2) + TINT * normal[1:4])
         return Tone(gain, float(torch.exp(GAMMA * normal[4])))
 
     def __call__(self, colors: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
 
     camera = Camera.stack(_cameras(head, second, views, size, generator))
     with torch.inference_mode():
-        drawn = head.render(camera, second, (0.0, 0.0, 0.0))
-        labels = head.labels(second)
+        posed = head.posed(second)
+        drawn, labels = posed.render(camera, (0.0, 0.0, 0.0)), posed.labels()
     solid = drawn.alpha.clamp(1e-4, 1)
     toned = tone((drawn.rgb / solid).movedim(1, -1)).movedim(-1, 1) * drawn.alpha
     return TrainingRecord.build(
