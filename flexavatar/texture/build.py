@@ -13,11 +13,12 @@ from flexavatar.rig import Rig
 from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
 from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_inner
 from flexavatar.texture.merge import merge
-from flexavatar.texture.regions import atlas_regions, under_hair
+from flexavatar.texture.regions import Regions, atlas_regions, under_hair
 from flexavatar.texture.unwrap import Unwrapped, unwrap
 from flexavatar.tracking import TrackedFace
 
 OPACITY = 0.985
+NO_STUBBLE = 0.010  # metres over the scalp from which what stands off it is hair, whatever its colour
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def _texture(photo: Unwrapped, tracked: TrackedFace, rig: Rig, volume: Tensor | 
     """The texture of an unwrapped photo; `tracked` lends its pixels where too little of the hair was unwrapped."""
     regions = atlas_regions(rig) if volume is None else under_hair(atlas_regions(rig), rig, volume)
     image = tracked.image.astype(np.float32) / 255
-    colors = person_colors(photo, regions, image, tracked.matte)
+    colors = person_colors(photo, regions, image, tracked.matte, _stands_off(rig, regions, volume))
     hidden = regions.named("mouth", "sockets") | hidden_ears(photo.color, photo.weight, colors, regions)
     weight = np.where(hidden, 0, photo.weight)
     target = ground(colors, regions)
@@ -57,3 +58,10 @@ def _texture(photo: Unwrapped, tracked: TrackedFace, rig: Rig, volume: Tensor | 
         colors=torch.from_numpy(filled[valid].astype(np.float32)),
         opacities=torch.from_numpy(OPACITY * (regions.edge * visible_inner(regions, rig))[valid]),
     )
+
+
+def _stands_off(rig: Rig, regions: Regions, volume: Tensor | None) -> bool:
+    if volume is None:
+        return False
+    scalp = torch.from_numpy(regions.scalp)[rig.atlas.valid] > 0.8
+    return float(rig.anchors.interpolate(volume[:, None])[scalp].mean()) > NO_STUBBLE

@@ -92,11 +92,13 @@ def _solve(system: sp.csc_matrix, right_side: np.ndarray) -> np.ndarray:
     return solution
 
 
-def person_colors(photo: Unwrapped, regions: Regions, image: np.ndarray, matte: np.ndarray) -> dict[str, np.ndarray]:
+def person_colors(
+    photo: Unwrapped, regions: Regions, image: np.ndarray, matte: np.ndarray, haired: bool = False
+) -> dict[str, np.ndarray]:
     """The person's skin, hair and clothes colours (RGB 0..1), and the hair's contrast, from what is seen.
 
     Hair is read from the seen scalp; when too little of it is seen, from the person's pixels above the
-    brows. A scalp that looks like the face is bald, and its colour is skin.
+    brows. A scalp that looks like the face is bald, and its colour is skin, unless it is known to be `haired`.
     """
     color, pixel = photo.color, photo.pixel
     seen = photo.weight > 0.5
@@ -113,7 +115,7 @@ def person_colors(photo: Unwrapped, regions: Regions, image: np.ndarray, matte: 
         brightness = scalp.mean(1)
         hair = np.median(scalp[brightness <= np.percentile(brightness, 60)], axis=0)
         contrast = min(float(brightness.std()), 0.045)
-        if np.linalg.norm(hair - skin) < BALD * np.linalg.norm(skin):
+        if not haired and np.linalg.norm(hair - skin) < BALD * np.linalg.norm(skin):
             hair, contrast = (hair + skin) / 2, 0.0
     clothes = _median(color[seen & (regions.torso > 0.8)])
     if clothes is None:
