@@ -15,7 +15,7 @@ from flexavatar.model.observation import observe
 from flexavatar.model.source import NetworkSource, load_network
 from flexavatar.tracking import TrackedFace
 
-FIT_STEPS = {"fast": 30, "balanced": 100, "best": 300}
+FIT_STEPS = {"instant": 0, "fast": 30, "balanced": 100, "best": 300}
 
 
 def create_network_avatar(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from flexavatar.videos import VideoInfo
 
-Quality = Literal["fast", "balanced", "best"]
+Quality = Literal["instant", "fast", "balanced", "best"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class CaptureSettings:
 
 
 PRESETS: dict[Quality, CaptureSettings] = {
+    "instant": CaptureSettings(frames=16, looked_at=150, texture_views=8),  # as fast; a network's avatar is not fitted
     "fast": CaptureSettings(frames=16, looked_at=150, texture_views=8),
     "balanced": CaptureSettings(),
     "best": CaptureSettings(frames=240, looked_at=1500, texture_views=48),

@@ -32,7 +32,10 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     create.add_argument("-o", "--output", type=path_with(".flexavatar"), required=True, metavar="OUT.flexavatar")
     create.add_argument("--face", type=face, help="which face to take: a number from 0 (the largest), or 'largest'")
     create.add_argument(
-        "--quality", choices=("fast", "balanced", "best"), default="balanced", help="of several photos and videos"
+        "--quality",
+        choices=("instant", "fast", "balanced", "best"),
+        default="balanced",
+        help="of several photos and videos",
     )
     create.add_argument(
         "--model", default="rig", help="rig (default), the folder of a trained network, or its Hub id with --revision"

@@ -31,7 +31,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--count", type=_count, default=24, help="of --portraits: evenly spread (default: 24)")
     evaluate.add_argument("--model", default="rig", help="what makes the avatars; as of `create`")
     evaluate.add_argument("--revision", help="commit of the Hub id, 40 hexadecimal digits")
-    evaluate.add_argument("--quality", choices=("fast", "balanced", "best"), default="balanced", help="as of `create`")
+    evaluate.add_argument(
+        "--quality", choices=("instant", "fast", "balanced", "best"), default="balanced", help="as of `create`"
+    )
     evaluate.add_argument(
         "-o", "--output", type=path_with(".json"), metavar="OUT.json",
         help="write all figures here, and beside it a .csv of every picture, a table (.md) and a picture sheet (.jpg)",
