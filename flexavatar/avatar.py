@@ -141,7 +141,7 @@ class Avatar:
         target = torch_device(device)
         with torch.inference_mode():
             picture = render(self.gaussians(expression).to(target), camera.to(target), background)
-        return (picture.rgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            return picture.pixels()
 
     def turntable(
         self,

@@ -14,6 +14,7 @@ from flexavatar.errors import UnreadableImage
 
 logger = logging.getLogger(__name__)
 
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # of the files that are taken from a folder
 MIN_SIDE = 64  # pixels
 MAX_PIXELS = 50_000_000
 
@@ -32,6 +33,11 @@ _TRANSPOSES = {
 }
 # What Pillow's decoders raise for files that are cut off or damaged, besides OSError.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, OverflowError, struct.error)
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """The photos in a folder, by name."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def read_image(source: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:

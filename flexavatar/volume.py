@@ -27,7 +27,7 @@ class Outward:
 @lru_cache(maxsize=1)
 def outward() -> Outward:
     """Directions and reaches of the synthetic heads' labels, at the vertices of the bundled rig."""
-    from flexavatar.data.labels import outside_of
+    from flexavatar.texture.outside import outside_of
     from flexavatar.texture.regions import atlas_regions
 
     rig = Rig.load()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from flexavatar.app.studio import Studio
 from flexavatar.pipeline import FlexAvatarPipeline
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
@@ -26,6 +27,25 @@ def avatar_file(pipeline: FlexAvatarPipeline, tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("avatar") / "astronaut.flexavatar"
     pipeline.create(EXAMPLE).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def studio(pipeline: FlexAvatarPipeline) -> Studio:
+    return Studio(pipeline)
+
+
+@pytest.fixture(scope="module")
+def key(studio: Studio, avatar_file: Path) -> str:
+    return studio.open(avatar_file)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Two small files, as of a shared avatar."""
+    contents = {"avatar.flexbundle": b"bundle" * 100, "card.jpg": b"card"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return {name: tmp_path / name for name in contents}
 
 
 @pytest.fixture(scope="session")

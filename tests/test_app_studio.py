@@ -28,21 +28,10 @@ from flexavatar.driving import read_motion
 from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
 from flexavatar.export import write_video
 from flexavatar.expression import Expression
-from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, Limits, SharedStore
 from flexavatar.videos import read_video_info
 
 CLIP = EXAMPLE.parent / "turning.mp4"
-
-
-@pytest.fixture(scope="module")
-def studio(pipeline: FlexAvatarPipeline) -> Studio:
-    return Studio(pipeline)
-
-
-@pytest.fixture(scope="module")
-def key(studio: Studio, avatar_file: Path) -> str:
-    return studio.open(avatar_file)
 
 
 @pytest.fixture(scope="module")

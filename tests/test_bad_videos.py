@@ -16,7 +16,6 @@ from flexavatar.avatar import Avatar
 from flexavatar.driving import load_clip
 from flexavatar.errors import NoFaceFound, UnreadableVideo
 from flexavatar.export import write_video
-from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.videos import read_video_frames, read_video_info
 
 FPS, COUNT = 15, 18
@@ -25,16 +24,6 @@ Use = Callable[[Path], object]
 
 def ffmpeg(*arguments: object) -> None:
     subprocess.run([get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)], check=True)
-
-
-@pytest.fixture(scope="module")
-def studio(pipeline: FlexAvatarPipeline) -> Studio:
-    return Studio(pipeline)
-
-
-@pytest.fixture(scope="module")
-def key(studio: Studio, avatar_file: Path) -> str:
-    return studio.open(avatar_file)
 
 
 @pytest.fixture(scope="module")

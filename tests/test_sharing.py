@@ -52,14 +52,6 @@ def store(folder: Path, clock: Clock) -> SharedStore:
     return SharedStore(FolderStorage(folder), clock=clock)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
-    contents = {"avatar.flexbundle": b"bundle" * 100, "card.jpg": b"card"}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    return {name: tmp_path / name for name in contents}
-
-
 def avatars_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 

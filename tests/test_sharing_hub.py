@@ -179,14 +179,6 @@ def storage(server: ThreadingHTTPServer) -> HubStorage:
     return HubStorage(REPO, TOKEN, endpoint=f"http://127.0.0.1:{server.server_port}")
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
-    contents = {"avatar.flexbundle": b"bundle" * 100, "card.jpg": b"card"}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    return {name: tmp_path / name for name in contents}
-
-
 def mirrored(storage: HubStorage) -> list[Path]:
     """Copies on this machine."""
     root = Path(storage._mirror.name)

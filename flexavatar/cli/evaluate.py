@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker
 
 SHEET_WIDTH = 1152  # pixels
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -118,7 +117,9 @@ def _measured(args: argparse.Namespace, make: Maker, tracker: FaceTracker, repor
 
 def _photos(folder: Path, count: int) -> list[Path]:
     """`count` pictures evenly spread over those of a folder, in the order of their names."""
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    from flexavatar.images import PHOTO_SUFFIXES, photo_files
+
+    found = photo_files(folder)
     if not found:
         raise UsageError(f"There are no photos ({' '.join(PHOTO_SUFFIXES)}) in the folder {folder}.")
     return [found[i * len(found) // count] for i in range(count)] if count < len(found) else found

@@ -27,13 +27,14 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.data.faces import FaceLibrary
     from flexavatar.data.folder import cache_folder, data_folder
+    from flexavatar.images import photo_files
     from flexavatar.training.pool import Plan, fill_pool
-    from flexavatar.training.portraits import portrait_photos, track_portraits
+    from flexavatar.training.portraits import track_portraits
 
     if args.synthetic:
         # Once, and not by every worker.
         FaceLibrary.of(data_folder(), cache_folder()).prepare()
-    photos = [] if args.portraits is None else portrait_photos(args.portraits)[: args.limit]
+    photos = [] if args.portraits is None else photo_files(args.portraits)[: args.limit]
     tracked = tuple(track_portraits(photos, cache_folder())) if photos else ()
     plan = Plan(args.pool, args.synthetic, tracked, args.variants, args.split, args.seed, args.views, args.size)
     filled = fill_pool(plan, args.workers, args.minutes)

@@ -13,13 +13,13 @@ from torch import Tensor
 from flexavatar.data.cards import Cards, load_cards
 from flexavatar.data.faces import Face, FaceLibrary, painted_face
 from flexavatar.data.folder import cache_folder, data_folder
-from flexavatar.data.labels import Outside, outside_of
 from flexavatar.data.meshes import Guides
 from flexavatar.data.strands import shared_textures
 from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.rig.move import moved
 from flexavatar.texture.complete import hair_strands
 from flexavatar.texture.inner import IRIS_RADIUS, paint_eyes, visible_inner
+from flexavatar.texture.outside import Outside, outside_of
 from flexavatar.texture.regions import Regions, atlas_regions
 from flexavatar.texture.unwrap import Unwrapped
 

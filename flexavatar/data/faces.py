@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flexavatar.data.meshes import Guides
 from flexavatar.errors import FlexAvatarError
-from flexavatar.images import read_image
+from flexavatar.images import photo_files, read_image
 from flexavatar.rig import Rig
 from flexavatar.texture.complete import complete, ground, hidden_ears, person_colors
 from flexavatar.texture.inner import paint_mouth
@@ -53,8 +53,7 @@ class Face:
 
 def portrait_files(folder: Path) -> list[Path]:
     """Near-frontal portraits with one face in `folder`/train; all files where no meta.json says which those are."""
-    train = folder / "train"
-    files = sorted(p for p in train.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    files = photo_files(folder / "train")
     listed = folder / "meta.json"
     if listed.exists():
         rows = json.loads(listed.read_text())

@@ -35,12 +35,8 @@ def pictures(
         seen_from = camera.moved(head_motion(expression.head_rotation)).to(target)
         with torch.inference_mode():
             picture = render(avatar.gaussians(expression).to(target), seen_from, background or (0.0, 0.0, 0.0))
-            layers = picture.rgb
-            if background is None:
-                color = picture.rgb / picture.alpha.clamp_min(1e-3)  # over black: premultiplied
-                layers = torch.cat([color, picture.alpha])
-            layers = layers.clamp(0, 1)
-        yield (layers * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            pixels = picture.pixels(transparent=background is None)
+        yield pixels
 
 
 def beside(left: Iterable[np.ndarray], right: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -14,3 +16,11 @@ class Rendering:
     rgb: Tensor  # [..., 3, H, W] composited over the background
     alpha: Tensor  # [..., 1, H, W] 0..1
     depth: Tensor  # [..., 1, H, W] metres along the camera's z, the mean over what a pixel sees; 0 where empty
+
+    def pixels(self, transparent: bool = False) -> np.ndarray:
+        """One image as uint8 [H, W, 3]; `transparent`, if it is drawn over black: [H, W, 4] without the background."""
+        layers = self.rgb
+        if transparent:
+            # Over black a colour is premultiplied.
+            layers = torch.cat([self.rgb / self.alpha.clamp_min(1e-3), self.alpha])
+        return (layers.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()

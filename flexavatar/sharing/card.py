@@ -51,10 +51,8 @@ def poster(avatar: Avatar, size: int = POSTER_SIZE) -> Image.Image:
 
     with torch.inference_mode():
         picture = render(avatar.gaussians(), Camera.orbit(size=size), (0.0, 0.0, 0.0))
-    alpha = picture.alpha.cpu().numpy()
-    color = picture.rgb.cpu().numpy() / np.maximum(alpha, 1e-3)  # drawn over black, so premultiplied
-    layers = np.concatenate([color, alpha]).clip(0, 1).transpose(1, 2, 0)
-    return Image.fromarray((layers * 255).round().astype(np.uint8), "RGBA")
+        pixels = picture.pixels(transparent=True)
+    return Image.fromarray(pixels, "RGBA")
 
 
 def save_poster(avatar: Avatar, path: Path) -> None:

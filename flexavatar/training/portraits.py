@@ -29,17 +29,11 @@ if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker
 
 log = logging.getLogger(__name__)
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 CROP = 320  # pixels that are kept of a head crop
 QUALITY = 92  # JPEG
 MOST_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
 MOST_YAW = 55.0  # degrees
 CACHE_VERSION = 1
-
-
-def portrait_photos(folder: Path) -> list[Path]:
-    """The pictures in a folder, by name."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def track_portraits(photos: Sequence[Path], cache: Path) -> Iterator[Path]:

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from flexavatar.evaluation.metrics import matte_iou, psnr
 from flexavatar.export.image import write_image
-from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
-from flexavatar.model.decoder import BiasSink
-from flexavatar.model.flex_s import EncodedHead, FlexS
+from flexavatar.model.flex_s import FlexS
 from flexavatar.render import render
 from flexavatar.training.losses import draw_views
 from flexavatar.training.records import INVALID, RAISED, TrainingBatch, TrainingRecord, stack, unpack
@@ -39,7 +37,7 @@ def check(model: FlexS, records: Sequence[TrainingRecord], sheet: Path | None = 
         views = list(range(min(SHOWN, len(record.cameras))))
         batch = unpack(stack([record], [views]), model.torso.device)
         head = model.encode(batch.observation)
-        complete = _decoded(model, head, batch.expression, "multiview")
+        complete = model.decode(head, batch.expression, "multiview")
         rig = _rig(model, batch)
         white = torch.ones(1, 3, device=model.torso.device)
         drawn, base = (draw_views(gaussians, batch, white) for gaussians in (complete, rig))
@@ -54,7 +52,7 @@ def check(model: FlexS, records: Sequence[TrainingRecord], sheet: Path | None = 
                     **_distances(complete, batch),
                 }
             )
-        partial = _decoded(model, head, batch.expression, "monocular")
+        partial = model.decode(head, batch.expression, "monocular")
         other = render(partial[0], batch.camera[0, -1]).rgb[None]
         rows.append((batch.observation.images, truth, drawn.rgb[0], base.rgb[0], other))
     if sheet is not None:
@@ -63,10 +61,6 @@ def check(model: FlexS, records: Sequence[TrainingRecord], sheet: Path | None = 
     model.train(training)
     names = figures[0] if figures else {}
     return {name: float(np.nanmean([row[name] for row in figures])) for name in names}
-
-
-def _decoded(model: FlexS, head: EncodedHead, expression: Expression, sink: BiasSink) -> Gaussians:
-    return model.decode(head, expression, sink)
 
 
 def _rig(model: FlexS, batch: TrainingBatch) -> Gaussians:
