@@ -21,6 +21,7 @@ from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians, quaternion_product
 from flexavatar.model.attention import CausalTransformer, JointTransformer
 from flexavatar.model.config import UpsamplerConfig
+from flexavatar.model.copying import CopiedColors
 from flexavatar.model.decoder import BiasSink, ExpressionContext
 from flexavatar.model.embedding import PointEmbedding, pluecker_rays
 from flexavatar.model.template import sample_map
@@ -29,6 +30,12 @@ from flexavatar.rig import Rig
 from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.rig.rig import ATLAS_SIZE
 from flexavatar.texture.shells import SHELL_CHANNELS
+from flexavatar.volume import outward
+
+BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
+ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS
+ATTRIBUTES = (3, 1, 3, 4, 1, 3, 1)  # offset, offset outward, log scale, turn, opacity, colour, share of the copied one
+COPIED = 3  # channels of a copied colour
 
 
 @dataclass(frozen=True)
@@ -67,17 +74,27 @@ class FlexSObservation:
     colors: Tensor  # [B, G, 3] of the rig avatar
     opacities: Tensor  # [B, G] of the rig avatar
 
+    @property
+    def base(self) -> Tensor:
+        """The rig avatar's colours and opacities [B, G, 4]."""
+        return torch.cat([self.colors, self.opacities[..., None]], -1)
+
 
 @dataclass(frozen=True)
 class EncodedHead:
     """All that decoding needs of B people. Fitting changes the code and nothing else."""
 
     code: Tensor  # [B, T, D] the avatar code A
-    detail: Tensor  # [B, G, C] the photo's features at the texels, which skip the avatar code; C may be 0
+    detail: Tensor  # [B, G, C + 3] the photo's features at the texels, which skip the avatar code; then copied colours
     shape: Tensor  # [B, K] of the rig
     rest: Tensor  # [B, 52] resting blendshapes
     colors: Tensor  # [B, G, 3] of the rig avatar
     opacities: Tensor  # [B, G] of the rig avatar
+
+    @property
+    def base(self) -> Tensor:
+        """The rig avatar's colours and opacities [B, G, 4]."""
+        return torch.cat([self.colors, self.opacities[..., None]], -1)
 
     def repeated(self, code: Tensor, times: int) -> EncodedHead:
         """One person (B = 1) with the avatar code [1, T, D], `times` times; nothing is copied."""
@@ -103,12 +120,13 @@ class FlexSEncoder(nn.Module):
         self.image_transformer = CausalTransformer(width, config.n_heads, config.n_image_layers, n_tokens)
         self.point_embedding = PointEmbedding(width)
         cell = ATLAS_SIZE // config.grid
-        self.unwrapped = nn.Conv2d(SHELL_CHANNELS, width, cell, cell) if config.queries == "unwrapped" else None
+        self.unwrapped = nn.Conv2d(ATLAS_CHANNELS, width, cell, cell) if config.queries == "unwrapped" else None
         self.transformer = JointTransformer(width, config.n_heads, config.n_encoder_layers)
+        self.copied = CopiedColors(width, patch)
         self.register_buffer("points", points, persistent=False)
 
-    def forward(self, observation: FlexSObservation) -> Tensor:
-        """Avatar codes [B, T, D]."""
+    def forward(self, observation: FlexSObservation, atlas: Tensor) -> tuple[Tensor, Tensor]:
+        """Avatar codes [B, T, D] and copied colours [B, T, 3]. atlas [B, 22, 256, 256]: `FlexS.atlas`."""
         images, camera = observation.images, observation.camera
         size = torch.tensor([camera.width, camera.height, 1.0], device=images.device)
         world = torch.linalg.inv(camera.world_to_camera)
@@ -116,12 +134,13 @@ class FlexSEncoder(nn.Module):
         tokens = self.image_transformer(self.patchify(torch.cat([images, rays], 1)).flatten(2).mT)
         queries = self.point_embedding(self.points).expand(len(images), -1, -1)
         if self.unwrapped is not None:
-            queries = queries + self.unwrapped(observation.shells).flatten(2).mT
-        return self.transformer(queries, tokens)
+            queries = queries + self.unwrapped(atlas).flatten(2).mT
+        code = self.transformer(queries, tokens)
+        return code, self.copied(code, tokens, images)
 
 
 class FlexSDecoder(nn.Module):
-    """Avatar code + expression + bias sink -> attributes [B, G, 14] relative to the rig avatar (Eq. 8-14, 16)."""
+    """Avatar code + expression + bias sink -> attributes [B, G, 16] relative to the rig avatar (Eq. 8-14, 16)."""
 
     uvs: Tensor
 
@@ -134,22 +153,27 @@ class FlexSDecoder(nn.Module):
         self.transformer = JointTransformer(width, config.n_heads, config.n_decoder_layers)
         self.upsampler = Upsampler(config.upsampler, width, config.grid)
         channels = width // config.upsampler.upscale**2
-        self.hidden = nn.Linear(channels + config.detail_channels, config.head_hidden)
-        self.out = nn.Linear(config.head_hidden, 3 + 3 + 4 + 1 + 3)
+        self.hidden = nn.Linear(channels + config.detail_channels + COPIED + BASE_CHANNELS, config.head_hidden)
+        self.out = nn.Linear(config.head_hidden, sum(ATTRIBUTES))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         self.register_buffer("uvs", uvs, persistent=False)
 
     def forward(
-        self, code: Tensor, detail: Tensor, expression: Tensor, bias_sink: BiasSink | Sequence[BiasSink]
+        self,
+        code: Tensor,
+        detail: Tensor,
+        base: Tensor,
+        expression: Tensor,
+        bias_sink: BiasSink | Sequence[BiasSink],
     ) -> Tensor:
-        """code [B, T, D], detail [B, G, C], expression [B, 58]; one bias sink, or one a person."""
+        """code [B, T, D], detail [B, G, C + 3], base [B, G, 4], expression [B, 58]; one bias sink, or one a person."""
         config = self.config
         features = self.transformer(code, self.context(expression[:, None], bias_sink))
         with torch.autocast(code.device.type, enabled=False):
             features = self.upsampler(features.float().mT.unflatten(-1, (config.grid, config.grid)))
             sampled = sample_map(features, self.uvs, beyond="border")  # Eq. 12
-            return self.out(F.gelu(self.hidden(torch.cat([sampled, detail.float()], -1))))
+            return self.out(F.gelu(self.hidden(torch.cat([sampled, detail.float(), base], -1))))
 
 
 class FlexS(nn.Module):
@@ -167,12 +191,14 @@ class FlexS(nn.Module):
         channels = config.detail_channels
         self.skip = None
         if channels:
-            first = nn.Conv2d(SHELL_CHANNELS, 2 * channels, 3, padding=1)
+            first = nn.Conv2d(ATLAS_CHANNELS, 2 * channels, 3, padding=1)
             self.skip = nn.Sequential(first, nn.GELU(), nn.Conv2d(2 * channels, channels, 1))
         torso = self.rig.anchors.interpolate(self.rig.torso_weights[:, None])
         self.register_buffer("torso", torso, persistent=False)
+        self.register_buffer("outward", self.rig.anchors.interpolate(outward().direction), persistent=False)
 
     torso: Tensor  # [G, 1]
+    outward: Tensor  # [G, 3] where hair and clothes stand off to
 
     def _apply(self, *args, **kwargs) -> FlexS:
         super()._apply(*args, **kwargs)
@@ -188,16 +214,25 @@ class FlexS(nn.Module):
 
     def encode(self, observation: FlexSObservation) -> EncodedHead:
         """The avatar codes of B people, with what else decoding needs of them."""
-        seen = observation
-        return EncodedHead(
-            self.encoder(seen), self.details(seen.shells), seen.shape, seen.rest, seen.colors, seen.opacities
-        )
+        seen, atlas = observation, self.atlas(observation)
+        code, copied = self.encoder(seen, atlas)
+        side = self.config.grid
+        spread = sample_map(copied.mT.unflatten(-1, (side, side)), self.decoder.uvs, beyond="border")
+        detail = torch.cat([self.details(atlas), spread], -1)
+        return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities)
 
-    def details(self, shells: Tensor) -> Tensor:
-        """Features [B, G, C] of the unwrapped photo [B, 18, 256, 256] at the texels."""
+    def atlas(self, observation: FlexSObservation) -> Tensor:
+        """The unwrapped photo and the rig avatar [B, 22, 256, 256], 0 where the atlas has no surface."""
+        valid = self.rig.atlas.valid
+        base = observation.colors.new_zeros(len(observation.colors), *valid.shape, BASE_CHANNELS)
+        base[:, valid] = observation.base
+        return torch.cat([observation.shells, base.permute(0, 3, 1, 2)], 1)
+
+    def details(self, atlas: Tensor) -> Tensor:
+        """Features [B, G, C] of `atlas` at the texels."""
         if self.skip is None:
-            return shells.new_zeros(len(shells), len(self.decoder.uvs), 0)
-        return sample_map(self.skip(shells), self.decoder.uvs, beyond="border")
+            return atlas.new_zeros(len(atlas), len(self.decoder.uvs), 0)
+        return sample_map(self.skip(atlas), self.decoder.uvs, beyond="border")
 
     def decode(
         self,
@@ -206,15 +241,22 @@ class FlexS(nn.Module):
         bias_sink: BiasSink | Sequence[BiasSink] = "multiview",
     ) -> Gaussians:
         """Gaussians [B, G] in the canonical head frame for B people and as many expressions."""
-        out = self.decoder(head.code, head.detail, expression.code(), bias_sink)
+        return self.decode_on_anchors(head, expression, bias_sink)[0]
+
+    def decode_on_anchors(
+        self, head: EncodedHead, expression: Expression, bias_sink: BiasSink | Sequence[BiasSink]
+    ) -> tuple[Gaussians, AnchorFrames]:
+        """`decode`, and the anchors [B, G] that the Gaussians are relative to."""
+        out = self.decoder(head.code, head.detail, head.base, expression.code(), bias_sink)
         # Half a millimetre would be lost in half precision.
         with torch.autocast(out.device.type, enabled=False):
-            return self._gaussians(head, expression, out)
+            frames = self.anchors(head.shape, head.rest, expression)
+            return self._gaussians(head, expression, out, frames), frames
 
-    def _gaussians(self, head: EncodedHead, expression: Expression, out: Tensor) -> Gaussians:
-        offset, scale, turn, opacity, color = out.split([3, 3, 4, 1, 3], -1)
-        frames = self.anchors(head.shape, head.rest, expression)
-        offset = self.config.max_offset * torch.tanh(offset)
+    def _gaussians(self, head: EncodedHead, expression: Expression, out: Tensor, frames: AnchorFrames) -> Gaussians:
+        offset, away, scale, turn, opacity, color, share = out.split(ATTRIBUTES, -1)
+        offset = self.config.max_offset * torch.tanh(offset + away * self.outward)
+        copied = head.detail[..., -COPIED:].float()
         # What hangs on the torso turns with it.
         torso_turn = offset @ expression.head_rotation
         offset = offset + self.torso * (torso_turn - offset)
@@ -225,7 +267,7 @@ class FlexS(nn.Module):
             quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
             scales=frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale)),
             opacities=torch.sigmoid(base + opacity[..., 0]),
-            colors=(head.colors + torch.tanh(color)).clamp(0, 1),
+            colors=(head.colors + torch.tanh(share) * (copied - head.colors) + torch.tanh(color)).clamp(0, 1),
         )
 
     def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:

@@ -83,9 +83,11 @@ def _moments(model: FlexS, optimizer: Any) -> dict[str, Tensor]:
 
 def _restore(model: FlexS, optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
     names = {name for name, _ in (key.rsplit("/", 1) for key in moments)}
-    parameters = list(model.named_parameters())
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states = {}
-    for index, (name, _) in enumerate(parameters):
+    for index, parameter in enumerate(parameters):
+        name = named[id(parameter)]
         if name in names:
             kept = {moment: moments[f"{name}/{moment}"] for moment in MOMENTS}
             states[index] = kept | {"step": kept["step"].reshape(())}

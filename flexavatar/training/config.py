@@ -62,9 +62,11 @@ class ModelChanges(_Checked):
     anchors: Literal["posed", "rest"] = FLEX_S.anchors
     queries: Literal["unwrapped", "points"] = FLEX_S.queries
     detail_channels: int = Field(FLEX_S.detail_channels, ge=0)
+    head_hidden: int = Field(FLEX_S.head_hidden, gt=0)
     styled: bool = FLEX_S.upsampler.styled
     channel_base: int = Field(FLEX_S.upsampler.channel_base, gt=0)
     width: int = Field(FLEX_S.width, gt=0)
+    n_heads: int = Field(FLEX_S.n_heads, gt=0)
     n_image_layers: int = Field(FLEX_S.n_image_layers, gt=0)
     n_encoder_layers: int = Field(FLEX_S.n_encoder_layers, gt=0)
     n_decoder_layers: int = Field(FLEX_S.n_decoder_layers, gt=0)

@@ -18,6 +18,7 @@ from flexavatar.fitting.losses import PerceptualTerm
 from flexavatar.fitting.perceptual import available_terms
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.flex_s import FlexS
+from flexavatar.model.upsampler import ModulatedWeight
 from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.training.checkpoint import Progress, load_state, save_state
 from flexavatar.training.config import TrainingConfig
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BETAS = (0.9, 0.99)
+STYLED_PACE = 10.0
 
 
 class Forward(nn.Module):
@@ -43,9 +45,7 @@ class Forward(nn.Module):
     def forward(self, batch: TrainingBatch) -> tuple[Gaussians, AnchorFrames]:
         model, seen = self.model, batch.observation
         sinks = batch.bias_sinks if self.bias_sinks else "multiview"
-        gaussians = model.decode(model.encode(seen), batch.expression, sinks)
-        with torch.autocast(gaussians.means.device.type, enabled=False):
-            return gaussians, model.anchors(seen.shape, seen.rest, batch.expression)
+        return model.decode_on_anchors(model.encode(seen), batch.expression, sinks)
 
 
 class Trainer:
@@ -74,7 +74,7 @@ class Trainer:
         self.average = cast(FlexS, self.averaging.module)
         on_gpu = accelerator.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=1.0, betas=BETAS, weight_decay=config.weight_decay, fused=on_gpu
+            parameter_groups(model), lr=1.0, betas=BETAS, weight_decay=config.weight_decay, fused=on_gpu
         )
         self.progress = Progress(step=0, seconds=0.0)
         if (run / "state").is_dir():
@@ -141,7 +141,7 @@ class Trainer:
             terms["drift"] = drift(gaussians, anchors, batch.labels)
         total = torch.stack([getattr(weights, name) * term.mean() for name, term in terms.items()]).sum()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.progress.step, within)
+            group["lr"] = group["pace"] * learning_rate(self.config, self.progress.step, within)
         self.accelerator.backward(total)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if torch.isfinite(norm):  # else one broken step would end the run
@@ -193,6 +193,18 @@ def _averages(decay: float):
         torch._foreach_lerp_(averages, weights, share)
 
     return update
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, object]]:
+    """Parameters with the factor on their learning rate.
+
+    StyleGAN's weights are of size 1, all others of about 0.1: steps of one size would leave the upsampler as it was.
+    """
+    styled = [module.weight for module in model.modules() if isinstance(module, ModulatedWeight)]
+    chosen = {id(parameter) for parameter in styled}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    groups: list[dict[str, object]] = [{"params": others, "pace": 1.0}]
+    return [*groups, {"params": styled, "pace": STYLED_PACE}] if styled else groups
 
 
 def learning_rate(config: TrainingConfig, step: int, within: int) -> float:

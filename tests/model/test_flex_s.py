@@ -77,9 +77,9 @@ def test_bias_sink_and_expression_change_the_output(made, network):
     twin, observation = trained_a_little(network), made[1]
     head = twin.encode(observation)
     neutral = batched(Expression.neutral()).code()
-    many = twin.decoder(head.code, head.detail, neutral, "multiview")
-    mono = twin.decoder(head.code, head.detail, neutral, "monocular")
-    smile = twin.decoder(head.code, head.detail, batched(Expression.of("smile")).code(), "multiview")
+    many = twin.decoder(head.code, head.detail, head.base, neutral, "multiview")
+    mono = twin.decoder(head.code, head.detail, head.base, neutral, "monocular")
+    smile = twin.decoder(head.code, head.detail, head.base, batched(Expression.of("smile")).code(), "multiview")
     assert (many - mono).abs().max() > 1e-4
     assert (many - smile).abs().max() > 1e-4
 
