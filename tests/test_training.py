@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from flexavatar.cli import BAD_INPUT, main
+from flexavatar.expression import BLENDSHAPE_INDEX, rotation_from_angles
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.pretrained import from_pretrained
 from flexavatar.rig import Rig
 from flexavatar.training.config import BadConfig, LossWeights, read_config
 from flexavatar.training.losses import covering, draw_views, drift, label_losses, picture_losses
+from flexavatar.training.mirroring import mirrored
 from flexavatar.training.records import RAISED, BadRecord, TrainingRecord, stack, unpack
 from flexavatar.training.sampling import RecordPool, picks
 from tests.training_records import SIZE, made_pool, made_record
 
-ALL = LossWeights(position=1, color=1, spread=1, presence=1, pixels=1, ssim=1, alpha=1, drift=1)
+ALL = LossWeights(position=1, color=1, copied=1, spread=1, presence=1, pixels=1, ssim=1, alpha=1, drift=1)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +85,11 @@ def test_the_truth_has_no_loss(record: TrainingRecord) -> None:
     raised = (batch.labels.flags == RAISED)[..., None]
     flat = wide[..., None] * torch.tensor([1.0, 1.0, 0.5])
     gaussians = Gaussians(**vars(gaussians) | {"scales": torch.where(raised, flat, gaussians.scales)})
-    terms = label_losses(gaussians, anchors, batch.labels, grid, ALL)  # type: ignore[arg-type]
+    terms = label_losses(gaussians, anchors, gaussians.colors, batch.labels, grid, ALL)  # type: ignore[arg-type]
     backgrounds = torch.tensor([[0.2, 0.5, 0.8]])
     terms |= picture_losses(draw_views(gaussians, batch, backgrounds), batch, backgrounds, ALL, [])
-    assert set(terms) == {"position", "color", "spread", "presence", "pixels", "ssim", "alpha"}
-    limits = {"position": 0.01, "color": 0.003, "spread": 1e-3, "presence": 1e-3}
+    assert set(terms) == {"position", "color", "copied", "spread", "presence", "pixels", "ssim", "alpha"}
+    limits = {"position": 0.01, "color": 0.003, "copied": 0.003, "spread": 1e-3, "presence": 1e-3}
     limits |= {"pixels": 0.02, "ssim": 0.1, "alpha": 0.02}
     assert all(float(value) < limits[name] for name, value in terms.items()), terms
 
@@ -97,12 +100,14 @@ def test_each_loss_sees_its_own_mistake(record: TrainingRecord) -> None:
     grid = Rig.load().atlas.valid
 
     def losses(**changes: torch.Tensor) -> dict[str, float]:
-        terms = label_losses(Gaussians(**vars(gaussians) | changes), anchors, batch.labels, grid, ALL)  # type: ignore[arg-type]
+        changed = Gaussians(**vars(gaussians) | changes)
+        terms = label_losses(changed, anchors, changed.colors, batch.labels, grid, ALL)  # type: ignore[arg-type]
         return {name: float(value) for name, value in terms.items()}
 
     right = losses()
     assert losses(means=gaussians.means + 0.01)["position"] == pytest.approx(3**0.5, abs=0.02)
-    assert losses(colors=gaussians.colors * 0)["color"] > right["color"] + 0.1
+    for name in ("color", "copied"):
+        assert losses(colors=gaussians.colors * 0)[name] > right[name] + 0.1
     assert losses(scales=gaussians.scales * 2.718)["spread"] > right["spread"] + 0.5
     assert losses(opacities=gaussians.opacities * 0)["presence"] == pytest.approx(0.985, abs=0.01)
     assert float(drift(gaussians, anchors, batch.labels)) == 0  # type: ignore[arg-type]
@@ -219,3 +224,23 @@ def test_two_processes_equal_one(pool: Path, tmp_path: Path) -> None:
     one, two = ([line["loss"] for line in figures(tmp_path / name) if "loss" in line] for name in ("one", "two"))
     assert len(one) == len(two) == 12
     assert two == pytest.approx(one, rel=2e-3)
+
+
+def test_mirror_image_of_a_record(record: TrainingRecord) -> None:
+    blendshapes = record.blendshapes.clone()
+    blendshapes[BLENDSHAPE_INDEX["mouthSmileLeft"]] = 1.0
+    turned = replace(record, blendshapes=blendshapes, head_rotation=rotation_from_angles(yaw=20, pitch=10))
+    other = mirrored(turned)
+    assert other.blendshapes[BLENDSHAPE_INDEX["mouthSmileRight"]] == 1.0
+    again = mirrored(other)
+    assert all(torch.equal(value, getattr(again, name)) for name, value in vars(turned).items())
+    rig = Rig.load()
+    pictures = []
+    for one in (turned, other):
+        batch = unpack(stack([one], [[0, 1]]), "cpu")
+        frames = rig.anchors.frames(rig.pose(one.shape, one.blendshapes, one.head_rotation))
+        head = Gaussians(frames.means, frames.quats, frames.scales, one.opacities / 255, one.colors / 255)
+        grown = Gaussians(**{name: value[None] for name, value in vars(head).items()})
+        pictures.append(draw_views(grown, batch, torch.ones(1, 3)).rgb)
+    assert (pictures[0].flip(-1) - pictures[1]).abs().max() < 5e-3
+    assert (pictures[0] - pictures[1]).abs().max() > 0.1

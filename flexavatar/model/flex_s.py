@@ -96,6 +96,11 @@ class EncodedHead:
         """The rig avatar's colours and opacities [B, G, 4]."""
         return torch.cat([self.colors, self.opacities[..., None]], -1)
 
+    @property
+    def copied(self) -> Tensor:
+        """The colours [B, G, 3] that the texels find in the photo."""
+        return self.detail[..., -COPIED:].float()
+
     def repeated(self, code: Tensor, times: int) -> EncodedHead:
         """One person (B = 1) with the avatar code [1, T, D], `times` times; nothing is copied."""
         rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "code"}
@@ -256,7 +261,6 @@ class FlexS(nn.Module):
     def _gaussians(self, head: EncodedHead, expression: Expression, out: Tensor, frames: AnchorFrames) -> Gaussians:
         offset, away, scale, turn, opacity, color, share = out.split(ATTRIBUTES, -1)
         offset = self.config.max_offset * torch.tanh(offset + away * self.outward)
-        copied = head.detail[..., -COPIED:].float()
         # What hangs on the torso turns with it.
         torso_turn = offset @ expression.head_rotation
         offset = offset + self.torso * (torso_turn - offset)
@@ -267,7 +271,7 @@ class FlexS(nn.Module):
             quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
             scales=frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale)),
             opacities=torch.sigmoid(base + opacity[..., 0]),
-            colors=(head.colors + torch.tanh(share) * (copied - head.colors) + torch.tanh(color)).clamp(0, 1),
+            colors=(head.colors + torch.tanh(share) * (head.copied - head.colors) + torch.tanh(color)).clamp(0, 1),
         )
 
     def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:

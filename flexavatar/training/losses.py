@@ -44,11 +44,11 @@ def draw_views(gaussians: Gaussians, batch: TrainingBatch, backgrounds: Tensor) 
 
 
 def label_losses(
-    gaussians: Gaussians, anchors: AnchorFrames, labels: Labels, grid: Tensor, weights: LossWeights
+    gaussians: Gaussians, anchors: AnchorFrames, copied: Tensor, labels: Labels, grid: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
     """Terms [B] of Gaussians [B, G] that lie on `anchors`; 0 for records without labels.
 
-    grid [256, 256] bool: the texels that the G Gaussians stand for.
+    copied [B, G, 3]: `EncodedHead.copied`. grid [256, 256] bool: the texels that the G Gaussians stand for.
     """
     shown = (labels.flags != INVALID).float()
     labelled = (shown.sum(-1) > 0).float()
@@ -61,6 +61,8 @@ def label_losses(
         terms["position"] = _mean(away, 0.1 + 0.9 * shown)
     if weights.color:
         terms["color"] = _mean((gaussians.colors - labels.colors).abs().mean(-1), shown)
+    if weights.copied:
+        terms["copied"] = _mean((copied - labels.colors).abs().mean(-1), shown)
     if weights.presence:
         terms["presence"] = (gaussians.opacities - SHOWN * shown).abs().mean(-1)
     if weights.spread:

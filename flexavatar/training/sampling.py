@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flexavatar.training.config import BadConfig, TrainingConfig
+from flexavatar.training.mirroring import mirrored
 from flexavatar.training.records import BadRecord, TrainingRecord, stack
 
 SYNTHETIC, PORTRAIT = "synthetic-*.safetensors", "portrait-*.safetensors"
@@ -46,6 +47,7 @@ class Pick:
     path: Path
     order: Tensor  # [16] random numbers: which views are taken
     background: Tensor  # [3] RGB 0..1, behind the target views
+    in_mirror: bool  # whether its mirror image is taken
 
 
 def picks(pool: RecordPool, config: TrainingConfig, step: int) -> list[Pick]:
@@ -69,7 +71,8 @@ def picks(pool: RecordPool, config: TrainingConfig, step: int) -> list[Pick]:
     )
     # Interleaved, so that every process gets its share of both kinds.
     places = torch.randperm(stage.batch, generator=generator).tolist()
-    return [Pick(chosen[place], order[place], backgrounds[place]) for place in places]
+    sides = torch.randint(2, (stage.batch,), generator=generator).tolist()
+    return [Pick(chosen[place], order[place], backgrounds[place], bool(sides[place])) for place in places]
 
 
 class Batches(Dataset):
@@ -89,7 +92,7 @@ class Batches(Dataset):
                 "evenly. Choose a multiple."
             )
         mine = picks(self.pool, self.config, step)[self.rank :: self.processes]
-        records = [TrainingRecord.load(pick.path) for pick in mine]
+        records = [_record(pick) for pick in mine]
         views = [_views(pick, record, stage.views) for pick, record in zip(mine, records, strict=True)]
         return stack(records, views) | {"backgrounds": torch.stack([pick.background for pick in mine])}
 
@@ -108,6 +111,11 @@ def batches(
         pin_memory=pinned,
     )
     return iter(loader)
+
+
+def _record(pick: Pick) -> TrainingRecord:
+    record = TrainingRecord.load(pick.path)
+    return mirrored(record) if pick.in_mirror else record
 
 
 def _views(pick: Pick, record: TrainingRecord, count: int) -> list[int]:

@@ -42,10 +42,12 @@ class Forward(nn.Module):
         super().__init__()
         self.model, self.bias_sinks = model, bias_sinks
 
-    def forward(self, batch: TrainingBatch) -> tuple[Gaussians, AnchorFrames]:
+    def forward(self, batch: TrainingBatch) -> tuple[Gaussians, AnchorFrames, Tensor]:
+        """Gaussians [B, G], their anchors and the colours [B, G, 3] that the network copied from the photo."""
         model, seen = self.model, batch.observation
         sinks = batch.bias_sinks if self.bias_sinks else "multiview"
-        return model.decode_on_anchors(model.encode(seen), batch.expression, sinks)
+        head = model.encode(seen)
+        return *model.decode_on_anchors(head, batch.expression, sinks), head.copied
 
 
 class Trainer:
@@ -131,9 +133,9 @@ class Trainer:
         device = self.accelerator.device
         batch, backgrounds = unpack(stacked, device), stacked["backgrounds"].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            gaussians, anchors = self.forward(batch)
+            gaussians, anchors, copied = self.forward(batch)
         weights = stage.losses
-        terms = label_losses(gaussians, anchors, batch.labels, self.model.rig.atlas.valid, weights)
+        terms = label_losses(gaussians, anchors, copied, batch.labels, self.model.rig.atlas.valid, weights)
         if weights.draws:
             drawn = draw_views(gaussians, batch, backgrounds)
             terms |= picture_losses(drawn, batch, backgrounds, weights, self.terms)
@@ -217,7 +219,7 @@ def learning_rate(config: TrainingConfig, step: int, within: int) -> float:
 
 def _mean_of_known(name: str, term: Tensor, batch: TrainingBatch) -> Tensor:
     """Label terms are 0 for records without labels, which says nothing about how well they are met."""
-    if name not in ("position", "color", "presence", "spread"):
+    if name not in ("position", "color", "copied", "presence", "spread"):
         return term.mean()
     known = sum(sink == "multiview" for sink in batch.bias_sinks)
     return term.sum() / max(known, 1)
