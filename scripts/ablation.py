@@ -24,6 +24,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "anchors at rest": ('model.anchors="rest"',),
     "no unwrapped queries": ('model.queries="points"',),
     "no skip": ("model.detail_channels=0",),
+    "no copied colours": ("model.copies_colors=false",),
 }
 RIG, FITTED = "rig avatar", "ours, fitted"
 ROWS = (RIG, *[name for name in VARIANTS if name != "ours"], "ours", FITTED)

@@ -1,9 +1,10 @@
 """flex-s: the small network that runs on a CPU, its Gaussians anchored to the posed rig.
 
 It keeps the paper's parts (joint-attention encoder and decoder, bias sinks, StyleGAN-PixelShuffle upsampler) and
-differs in three declared ways, each a field of `FlexSConfig`: anchors on the rig posed by shape and expression,
-queries that read the photo unwrapped around the rig, and the same features as a skip into the upsampled map. Output
-layers start at zero, so the untrained network is exactly the rig avatar.
+differs in four declared ways, each a field of `FlexSConfig`: anchors on the rig posed by shape and expression,
+queries that read the photo unwrapped around the rig, the same features as a skip into the upsampled map, and colours
+copied from the photo for what it does not show. Output layers start at zero, so the untrained network is exactly the
+rig avatar.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ class FlexSConfig:
     anchors: Literal["posed", "rest"] = "posed"  # the rig posed by shape and expression, or its mean at rest
     queries: Literal["unwrapped", "points"] = "unwrapped"
     detail_channels: int = 16  # features of the unwrapped photo that skip the avatar code; 0 for none
+    copies_colors: bool = True  # colours of unseen texels may be those of the photo's patches
+
+    @property
+    def n_detail(self) -> int:
+        """Channels of `EncodedHead.detail`."""
+        return self.detail_channels + COPIED
 
 
 FLEX_S = FlexSConfig()
@@ -127,11 +134,11 @@ class FlexSEncoder(nn.Module):
         cell = ATLAS_SIZE // config.grid
         self.unwrapped = nn.Conv2d(ATLAS_CHANNELS, width, cell, cell) if config.queries == "unwrapped" else None
         self.transformer = JointTransformer(width, config.n_heads, config.n_encoder_layers)
-        self.copied = CopiedColors(width, patch)
+        self.copied = CopiedColors(width, patch) if config.copies_colors else None
         self.register_buffer("points", points, persistent=False)
 
-    def forward(self, observation: FlexSObservation, atlas: Tensor) -> tuple[Tensor, Tensor]:
-        """Avatar codes [B, T, D] and copied colours [B, T, 3]. atlas [B, 22, 256, 256]: `FlexS.atlas`."""
+    def forward(self, observation: FlexSObservation, atlas: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Avatar codes [B, T, D] and copied colours [B, T, 3], if any. atlas [B, 22, 256, 256]: `FlexS.atlas`."""
         images, camera = observation.images, observation.camera
         size = torch.tensor([camera.width, camera.height, 1.0], device=images.device)
         world = torch.linalg.inv(camera.world_to_camera)
@@ -141,7 +148,7 @@ class FlexSEncoder(nn.Module):
         if self.unwrapped is not None:
             queries = queries + self.unwrapped(atlas).flatten(2).mT
         code = self.transformer(queries, tokens)
-        return code, self.copied(code, tokens, images)
+        return code, self.copied(code, tokens, images) if self.copied is not None else None
 
 
 class FlexSDecoder(nn.Module):
@@ -158,7 +165,7 @@ class FlexSDecoder(nn.Module):
         self.transformer = JointTransformer(width, config.n_heads, config.n_decoder_layers)
         self.upsampler = Upsampler(config.upsampler, width, config.grid)
         channels = width // config.upsampler.upscale**2
-        self.hidden = nn.Linear(channels + config.detail_channels + COPIED + BASE_CHANNELS, config.head_hidden)
+        self.hidden = nn.Linear(channels + config.n_detail + BASE_CHANNELS, config.head_hidden)
         self.out = nn.Linear(config.head_hidden, sum(ATTRIBUTES))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -221,8 +228,11 @@ class FlexS(nn.Module):
         """The avatar codes of B people, with what else decoding needs of them."""
         seen, atlas = observation, self.atlas(observation)
         code, copied = self.encoder(seen, atlas)
-        side = self.config.grid
-        spread = sample_map(copied.mT.unflatten(-1, (side, side)), self.decoder.uvs, beyond="border")
+        if copied is None:
+            spread = seen.colors
+        else:
+            cells = copied.mT.unflatten(-1, (self.config.grid, self.config.grid))
+            spread = sample_map(cells, self.decoder.uvs, beyond="border")
         detail = torch.cat([self.details(atlas), spread], -1)
         return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities)
 

@@ -66,6 +66,7 @@ class ModelChanges(_Checked):
     queries: Literal["unwrapped", "points"] = FLEX_S.queries
     detail_channels: int = Field(FLEX_S.detail_channels, ge=0)
     head_hidden: int = Field(FLEX_S.head_hidden, gt=0)
+    copies_colors: bool = FLEX_S.copies_colors
     styled: bool = FLEX_S.upsampler.styled
     channel_base: int = Field(FLEX_S.upsampler.channel_base, gt=0)
     width: int = Field(FLEX_S.width, gt=0)

@@ -52,12 +52,12 @@ def mirrored(record: TrainingRecord) -> TrainingRecord:
 @lru_cache(maxsize=1)
 def mirror_texels() -> Tensor:
     """For each of the G texels the one [G] that lies where its mirror image would, and looks the same way."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     rig = Rig.load()
     frames = rig.anchors.frames(rig.mean)
     places = torch.cat([frames.means, NORMAL_WEIGHT * outward_normals(frames.quats)], -1)
-    _, nearest = cKDTree(places.numpy()).query((places * FLIP.repeat(2)).numpy())
+    _, nearest = KDTree(places.numpy()).query((places * FLIP.repeat(2)).numpy())
     return torch.from_numpy(nearest)
 
 

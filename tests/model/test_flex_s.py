@@ -128,7 +128,9 @@ def test_every_parameter_learns(made, network):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("change", [{"anchors": "rest"}, {"queries": "points"}, {"detail_channels": 0}])
+@pytest.mark.parametrize(
+    "change", [{"anchors": "rest"}, {"queries": "points"}, {"detail_channels": 0}, {"copies_colors": False}]
+)
 def test_declared_differences_are_switches(made, change):
     network = trained_a_little(FlexS(replace(FLEX_S, **change)))
     observation = made[1]
@@ -137,6 +139,18 @@ def test_declared_differences_are_switches(made, change):
     if change.get("anchors") == "rest":
         calm = network.rig.anchors.positions(network.rig.mean)
         assert (gaussians.means[0] - calm).abs().max() <= FLEX_S.max_offset * 1.01
+
+
+@torch.no_grad()
+def test_copied_colors_are_the_photos(made):
+    observation, pink = made[1], torch.tensor([0.9, 0.4, 0.6])
+    observation = replace(observation, images=pink[:, None, None].expand_as(observation.images))
+    for copies in (True, False):
+        network = FlexS(replace(FLEX_S, copies_colors=copies))
+        network.decoder.out.bias[-1] = 10.0  # the share of the copied colour
+        colors = network.decode(network.encode(observation), batched(Expression.neutral())).colors
+        expected = pink.expand_as(colors) if copies else observation.colors
+        assert (colors - expected).abs().max() < 1e-4
 
 
 @torch.no_grad()
