@@ -30,13 +30,14 @@ from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.rig.rig import ATLAS_SIZE
-from flexavatar.texture.shells import SHELL_CHANNELS
+from flexavatar.texture.shells import SHELL_CHANNELS, SHELLS
 from flexavatar.volume import outward
 
+INSIDE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
 ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS
-ATTRIBUTES = (3, 1, 3, 4, 1, 3, 1)  # offset, offset outward, log scale, turn, opacity, colour, share of the copied one
-COPIED = 3  # channels of a copied colour
+N_COPIES = len(SHELLS)  # colours that a texel may take over: what its cell found in the photo, and the outer shells'
+ATTRIBUTES = (3, 1, 3, 4, 1, 3, N_COPIES)  # offset, offset outward, log scale, turn, opacity, colour, shares of copies
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class FlexSConfig:
     anchors: Literal["posed", "rest"] = "posed"  # the rig posed by shape and expression, or its mean at rest
     queries: Literal["unwrapped", "points"] = "unwrapped"
     detail_channels: int = 16  # features of the unwrapped photo that skip the avatar code; 0 for none
-    copies_colors: bool = True  # colours of unseen texels may be those of the photo's patches
+    copies_colors: bool = True  # texels may take over colours of the photo
 
     @property
     def n_detail(self) -> int:
         """Channels of `EncodedHead.detail`."""
-        return self.detail_channels + COPIED
+        return self.detail_channels + 3 * N_COPIES
 
 
 FLEX_S = FlexSConfig()
@@ -92,7 +93,7 @@ class EncodedHead:
     """All that decoding needs of B people. Fitting changes the code and nothing else."""
 
     code: Tensor  # [B, T, D] the avatar code A
-    detail: Tensor  # [B, G, C + 3] the photo's features at the texels, which skip the avatar code; then copied colours
+    detail: Tensor  # [B, G, C + 12] what skips the avatar code: the photo's features at the texels, and copied colours
     shape: Tensor  # [B, K] of the rig
     rest: Tensor  # [B, 52] resting blendshapes
     colors: Tensor  # [B, G, 3] of the rig avatar
@@ -105,8 +106,8 @@ class EncodedHead:
 
     @property
     def copied(self) -> Tensor:
-        """The colours [B, G, 3] that the texels find in the photo."""
-        return self.detail[..., -COPIED:].float()
+        """The colours [B, G, 4, 3] of the photo that a texel may take over; the first is what its cell looked for."""
+        return self.detail[..., -3 * N_COPIES :].float().unflatten(-1, (N_COPIES, 3))
 
     def repeated(self, code: Tensor, times: int) -> EncodedHead:
         """One person (B = 1) with the avatar code [1, T, D], `times` times; nothing is copied."""
@@ -152,7 +153,7 @@ class FlexSEncoder(nn.Module):
 
 
 class FlexSDecoder(nn.Module):
-    """Avatar code + expression + bias sink -> attributes [B, G, 16] relative to the rig avatar (Eq. 8-14, 16)."""
+    """Avatar code + expression + bias sink -> attributes [B, G, 19] relative to the rig avatar (Eq. 8-14, 16)."""
 
     uvs: Tensor
 
@@ -179,7 +180,7 @@ class FlexSDecoder(nn.Module):
         expression: Tensor,
         bias_sink: BiasSink | Sequence[BiasSink],
     ) -> Tensor:
-        """code [B, T, D], detail [B, G, C + 3], base [B, G, 4], expression [B, 58]; one bias sink, or one a person."""
+        """code [B, T, D], detail [B, G, C + 12], base [B, G, 4], expression [B, 58]; one bias sink, or one a person."""
         config = self.config
         features = self.transformer(code, self.context(expression[:, None], bias_sink))
         with torch.autocast(code.device.type, enabled=False):
@@ -229,11 +230,12 @@ class FlexS(nn.Module):
         seen, atlas = observation, self.atlas(observation)
         code, copied = self.encoder(seen, atlas)
         if copied is None:
-            spread = seen.colors
+            copies = seen.colors.repeat(1, 1, N_COPIES)
         else:
             cells = copied.mT.unflatten(-1, (self.config.grid, self.config.grid))
-            spread = sample_map(cells, self.decoder.uvs, beyond="border")
-        detail = torch.cat([self.details(atlas), spread], -1)
+            found = sample_map(cells, self.decoder.uvs, beyond="border")
+            copies = torch.cat([found, self._shell_colors(seen)], -1)
+        detail = torch.cat([self.details(atlas), copies], -1)
         return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities)
 
     def atlas(self, observation: FlexSObservation) -> Tensor:
@@ -242,6 +244,15 @@ class FlexS(nn.Module):
         base = observation.colors.new_zeros(len(observation.colors), *valid.shape, BASE_CHANNELS)
         base[:, valid] = observation.base
         return torch.cat([observation.shells, base.permute(0, 3, 1, 2)], 1)
+
+    def _shell_colors(self, seen: FlexSObservation) -> Tensor:
+        """RGB [B, G, 9] of the photo where the outer shells meet it; beyond the person the rig avatar's own."""
+        shells = seen.shells[:, :, self.rig.atlas.valid].mT
+        colors = []
+        for first in range(4, 4 * len(SHELLS), 4):
+            color, matte = shells[..., first : first + 3], shells[..., first + 3, None]
+            colors.append(torch.where(matte > INSIDE, color / matte.clamp_min(INSIDE), seen.colors))
+        return torch.cat(colors, -1)
 
     def details(self, atlas: Tensor) -> Tensor:
         """Features [B, G, C] of `atlas` at the texels."""
@@ -269,8 +280,9 @@ class FlexS(nn.Module):
             return self._gaussians(head, expression, out, frames), frames
 
     def _gaussians(self, head: EncodedHead, expression: Expression, out: Tensor, frames: AnchorFrames) -> Gaussians:
-        offset, away, scale, turn, opacity, color, share = out.split(ATTRIBUTES, -1)
+        offset, away, scale, turn, opacity, color, shares = out.split(ATTRIBUTES, -1)
         offset = self.config.max_offset * torch.tanh(offset + away * self.outward)
+        copied = (torch.tanh(shares)[..., None] * (head.copied - head.colors[..., None, :])).sum(-2)
         # What hangs on the torso turns with it.
         torso_turn = offset @ expression.head_rotation
         offset = offset + self.torso * (torso_turn - offset)
@@ -281,7 +293,7 @@ class FlexS(nn.Module):
             quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
             scales=frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale)),
             opacities=torch.sigmoid(base + opacity[..., 0]),
-            colors=(head.colors + torch.tanh(share) * (head.copied - head.colors) + torch.tanh(color)).clamp(0, 1),
+            colors=(head.colors + copied + torch.tanh(color)).clamp(0, 1),
         )
 
     def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:

@@ -29,9 +29,7 @@ class LossWeights(_Checked):
 
     position: float = 0.0  # distance to the labelled surface, centimetres
     color: float = 0.0  # L1 to the labelled colour
-    copied: float = (
-        0.0  # L1 of the colour copied from the photo to the labelled one: what is copied must be worth using
-    )
+    copied: float = 0.0  # L1 of the colour that its cell found in the photo to the labelled one
     spread: float = 0.0  # log ratio to the size that covers the labelled surface
     presence: float = 0.0  # L1 of opacity to what is shown
     pixels: float = 0.0  # L1 of target views (Eq. 17)

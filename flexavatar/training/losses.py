@@ -48,7 +48,7 @@ def label_losses(
 ) -> dict[str, Tensor]:
     """Terms [B] of Gaussians [B, G] that lie on `anchors`; 0 for records without labels.
 
-    copied [B, G, 3]: `EncodedHead.copied`. grid [256, 256] bool: the texels that the G Gaussians stand for.
+    copied [B, G, 3]: the first of `EncodedHead.copied`. grid [256, 256] bool: the texels of the G Gaussians.
     """
     shown = (labels.flags != INVALID).float()
     labelled = (shown.sum(-1) > 0).float()

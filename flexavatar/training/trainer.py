@@ -43,11 +43,11 @@ class Forward(nn.Module):
         self.model, self.bias_sinks = model, bias_sinks
 
     def forward(self, batch: TrainingBatch) -> tuple[Gaussians, AnchorFrames, Tensor]:
-        """Gaussians [B, G], their anchors and the colours [B, G, 3] that the network copied from the photo."""
+        """Gaussians [B, G], their anchors and the colours [B, G, 3] that their cells found in the photo."""
         model, seen = self.model, batch.observation
         sinks = batch.bias_sinks if self.bias_sinks else "multiview"
         head = model.encode(seen)
-        return *model.decode_on_anchors(head, batch.expression, sinks), head.copied
+        return *model.decode_on_anchors(head, batch.expression, sinks), head.copied[:, :, 0]
 
 
 class Trainer:

@@ -11,9 +11,10 @@ from PIL import Image
 from flexavatar.avatar import Avatar, create_rig_avatar
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression, rotation_from_angles
-from flexavatar.model.flex_s import FLEX_S, FlexS, FlexSObservation
+from flexavatar.model.flex_s import FLEX_S, N_COPIES, FlexS, FlexSObservation
 from flexavatar.model.observation import observe
 from flexavatar.render import render
+from flexavatar.rig import Rig
 from flexavatar.texture.shells import SHELL_CHANNELS
 from flexavatar.tracking import track_image
 
@@ -147,10 +148,22 @@ def test_copied_colors_are_the_photos(made):
     observation = replace(observation, images=pink[:, None, None].expand_as(observation.images))
     for copies in (True, False):
         network = FlexS(replace(FLEX_S, copies_colors=copies))
-        network.decoder.out.bias[-1] = 10.0  # the share of the copied colour
+        network.decoder.out.bias[-N_COPIES] = 10.0  # the share of what is found in the photo
         colors = network.decode(network.encode(observation), batched(Expression.neutral())).colors
         expected = pink.expand_as(colors) if copies else observation.colors
         assert (colors - expected).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_shell_colors_are_the_persons(made):
+    observation = made[1]
+    copied = FlexS().encode(observation).copied[0, :, 1:]
+    shells = observation.shells[0][:, Rig.load().atlas.valid].T
+    matte = shells[:, 7:16:4]
+    assert torch.equal(copied[matte[:, 2] == 0, 2], observation.colors[0, matte[:, 2] == 0])
+    inside = matte[:, 0] > 0.99
+    assert (copied[inside, 0] - shells[inside, 4:7]).abs().max() < 0.02
+    assert inside.float().mean() > 0.1
 
 
 @torch.no_grad()
