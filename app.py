@@ -29,6 +29,7 @@ from flexavatar.app.routes import routes
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import stop_on_leaving
+from flexavatar.pipeline import DEFAULT_MODEL
 from flexavatar.sharing import SharedStore, open_store
 
 ROOT = Path(__file__).resolve().parent
@@ -105,10 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the FlexAvatar web app.")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="what makes the avatars; as of `flexavatar create`")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    launch(Studio(FlexAvatarPipeline.from_pretrained("rig", device=args.device)), args.host, args.port)
+    launch(Studio(FlexAvatarPipeline.from_pretrained(args.model, args.device)), args.host, args.port)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class NetworkCode:
 
     code: Tensor  # [T, D] the avatar code A
     detail: Tensor  # [G, C] features of the photo at the texels
+    corrections: Tensor  # [G, 3] to the decoded colours, from fitting
     source: NetworkSource
 
 
@@ -116,6 +117,7 @@ class Avatar:
             rest=self.rest[None],
             colors=self.colors[None],
             opacities=self.opacities[None],
+            corrections=network.corrections[None],
         )
 
     def render(
@@ -201,7 +203,7 @@ class Avatar:
             tensors["volume"] = self.volume.half()
         metadata = dict(self.metadata)
         if self.network is not None:
-            tensors |= {"code": self.network.code.half(), "detail": self.network.detail.half()}
+            tensors |= {name: getattr(self.network, name).half() for name in ("code", "detail", "corrections")}
             metadata["network"] = asdict(self.network.source)
         write_avatar_file(path, tensors, metadata, self.thumbnail)
 
@@ -262,10 +264,10 @@ def _network_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> N
 
     if source is None:
         return None
-    code, detail = tensors["code"].float(), tensors["detail"].float()
-    if code.ndim != 2 or detail.ndim != 2 or len(detail) != anchors:
-        raise ValueError(f"code {list(code.shape)}, detail {list(detail.shape)}")
-    return NetworkCode(code, detail, NetworkSource.from_json(source))
+    code, detail, corrections = (tensors[name].float() for name in ("code", "detail", "corrections"))
+    if code.ndim != 2 or detail.ndim != 2 or len(detail) != anchors or corrections.shape != (anchors, 3):
+        raise ValueError(f"code {list(code.shape)}, detail {list(detail.shape)}, {list(corrections.shape)}")
+    return NetworkCode(code, detail, corrections, NetworkSource.from_json(source))
 
 
 def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None, volume: bool = True) -> Avatar:

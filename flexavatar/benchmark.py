@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -178,7 +178,7 @@ def _flex_s(device: str) -> _Subject:
     )
     with torch.inference_mode():
         head = model.encode(observation)
-    head = replace(head, code=head.code.clone(), detail=head.detail.clone())
+    head = replace(head, **{f.name: getattr(head, f.name).clone() for f in fields(head)})
     expression = Expression.of("smile").code()[None].to(device)
 
     def decode(code: torch.Tensor, expressions: torch.Tensor) -> Gaussians:

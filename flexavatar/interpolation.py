@@ -112,11 +112,11 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
     if networks:
         if len(networks) < len(avatars) or len({network.source.sha256 for network in networks}) > 1:
             raise ValueError("These avatars were made by different models. Create them with the same one to mix them.")
-        network = NetworkCode(
-            _combined([network.code for network in networks], weights),
-            _combined([network.detail for network in networks], weights),
-            networks[0].source,
-        )
+        mixed_codes = {
+            name: _combined([getattr(network, name) for network in networks], weights)
+            for name in ("code", "detail", "corrections")
+        }
+        network = NetworkCode(**mixed_codes, source=networks[0].source)
     models = {str(avatar.metadata.get("model", "")) for avatar in avatars}
     metadata = {
         "model": models.pop() if len(models) == 1 else "mixed",

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
+from flexavatar.capture.settings import Quality
 from flexavatar.fitting.fit import FitSettings, fit_head
 from flexavatar.fitting.observation import observe_face
 from flexavatar.fitting.perceptual import available_terms
@@ -15,7 +16,14 @@ from flexavatar.model.observation import observe
 from flexavatar.model.source import NetworkSource, load_network
 from flexavatar.tracking import TrackedFace
 
-FIT_STEPS = {"instant": 0, "fast": 30, "balanced": 100, "best": 300}
+FIT_STEPS: dict[Quality, int] = {"instant": 0, "fast": 30, "balanced": 100, "best": 300}
+COLOR_RATE = 0.03  # learning rate of the corrections to colours, 0..1
+START_SECONDS, STEP_SECONDS = 1.5, 0.3  # encoding, and a step of fitting, on 2 idle cores
+
+
+def fit_seconds(quality: Quality) -> float:
+    """Seconds that `create_network_avatar` takes on 2 idle cores, for any number of views."""
+    return START_SECONDS + FIT_STEPS[quality] * STEP_SECONDS
 
 
 def create_network_avatar(
@@ -24,7 +32,7 @@ def create_network_avatar(
     views: Sequence[TrackedFace],
     base: int = 0,
     steps: int = 100,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Avatar:
     """The avatar that the network makes of `views[base]`, fitted to all views in `steps` steps (0: not at all).
@@ -39,10 +47,10 @@ def create_network_avatar(
     if steps:
         observations = [observe_face(view, rig_avatar.rest) for view in views]
         report = (lambda step, loss: progress(step / steps)) if progress is not None else None
-        settings = FitSettings(steps=steps)
+        settings = FitSettings(steps=steps, color_rate=COLOR_RATE)
         head, result = fit_head(model, head, observations, settings, available_terms(), report, cancelled)
         fitted = len(result.losses)
     metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": fitted}
-    code = NetworkCode(head.code[0].detach(), head.detail[0].detach(), source)
+    code = NetworkCode(head.code[0].detach(), head.detail[0].detach(), head.corrections[0].detach(), source)
     avatar = replace(rig_avatar, network=code, metadata=metadata)
     return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))

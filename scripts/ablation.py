@@ -17,7 +17,7 @@ from pathlib import Path
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ours": (),
-    "monocular": ("stages.all.multiview=0.0",),
+    "monocular": ("stages.all.multiview=0.0", "bias_sinks=false"),  # with sinks, the one asked for was never trained
     "multi-view": ("stages.all.multiview=1.0",),
     "no bias sinks": ("bias_sinks=false",),
     "no StyleGAN path": ("model.styled=false",),

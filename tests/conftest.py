@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
 
 @pytest.fixture(scope="session")
 def pipeline() -> Iterator[FlexAvatarPipeline]:
-    with FlexAvatarPipeline.from_pretrained(device="cpu") as made:
+    with FlexAvatarPipeline.from_pretrained("rig", device="cpu") as made:
         yield made
 
 

@@ -121,7 +121,7 @@ def client(address: str) -> Client:
 
 @pytest.fixture(scope="module")
 def avatar_id(client: Client) -> str:
-    made = client.predict(handle_file(EXAMPLE), None, api_name="/create")
+    made = client.predict(handle_file(EXAMPLE), None, "instant", api_name="/create")
     assert made["gaussians"] > 10_000
     assert made["error"] < 0.02
     return made["avatar"]

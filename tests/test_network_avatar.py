@@ -94,11 +94,15 @@ def test_other_weights_are_not_taken_for_the_avatars_own(avatar: Avatar, tmp_pat
 
 
 def test_several_photos_are_fitted_together(network: Path) -> None:
-    seen: list[str] = []
+    told: list[tuple[str, float]] = []
     with FlexAvatarPipeline.from_pretrained(str(network), device="cpu") as pipeline:
-        made = pipeline.capture([EXAMPLE, EXAMPLE], "fast", lambda stage, share, left: seen.append(stage))
+        made = pipeline.capture([EXAMPLE, EXAMPLE], "fast", lambda stage, share, left: told.append((stage, share)))
+        assert pipeline.fits and pipeline.estimate(2, "best") > pipeline.estimate(2, "balanced") + 20
     assert made.avatar.network is not None and made.avatar.metadata["fitting_steps"] > 0
-    assert "fitting" in seen
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and told[-1] == ("done", 1.0)
+    fitting = [share for stage, share in told if stage == "fitting"]
+    assert fitting[-1] > fitting[0] + 0.2
 
 
 def test_codes_interpolate(avatar: Avatar) -> None:
@@ -106,6 +110,8 @@ def test_codes_interpolate(avatar: Avatar) -> None:
     other = replace(avatar, network=replace(avatar.network, code=-avatar.network.code))
     middle = interpolate([avatar, other], [0.25, 0.75])
     assert middle.network is not None
+    assert avatar.network.corrections.abs().max() > 0.01, "fitting corrects colours"
+    assert torch.allclose(middle.network.corrections, avatar.network.corrections, atol=1e-6)
     assert torch.allclose(middle.network.code, -0.5 * avatar.network.code, atol=1e-6)
     with pytest.raises(ValueError, match="different models"):
         interpolate([avatar, replace(avatar, network=None)], [0.5, 0.5])

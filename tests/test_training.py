@@ -19,10 +19,11 @@ from flexavatar.expression import BLENDSHAPE_INDEX, rotation_from_angles
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.pretrained import from_pretrained
 from flexavatar.rig import Rig
+from flexavatar.rig.covering import covering
 from flexavatar.training.config import BadConfig, LossWeights, read_config
-from flexavatar.training.losses import covering, draw_views, drift, label_losses, picture_losses
+from flexavatar.training.losses import draw_views, drift, label_losses, picture_losses
 from flexavatar.training.mirroring import mirrored
-from flexavatar.training.records import RAISED, BadRecord, TrainingRecord, stack, unpack
+from flexavatar.training.records import INVALID, RAISED, BadRecord, TrainingRecord, stack, unpack
 from flexavatar.training.sampling import RecordPool, picks
 from tests.training_records import SIZE, made_pool, made_record
 
@@ -81,10 +82,9 @@ def test_the_truth_has_no_loss(record: TrainingRecord) -> None:
     gaussians, anchors = truth_of(record)
     batch = unpack(stack([record], [[0, 1]]), "cpu")
     grid = Rig.load().atlas.valid
-    wide = covering(batch.labels, grid)
+    wide = covering(batch.labels.positions, grid, batch.labels.flags != INVALID)
     raised = (batch.labels.flags == RAISED)[..., None]
-    flat = wide[..., None] * torch.tensor([1.0, 1.0, 0.5])
-    gaussians = Gaussians(**vars(gaussians) | {"scales": torch.where(raised, flat, gaussians.scales)})
+    gaussians = Gaussians(**vars(gaussians) | {"scales": torch.where(raised, wide, gaussians.scales)})
     terms = label_losses(gaussians, anchors, gaussians.colors, batch.labels, grid, ALL)  # type: ignore[arg-type]
     backgrounds = torch.tensor([[0.2, 0.5, 0.8]])
     terms |= picture_losses(draw_views(gaussians, batch, backgrounds), batch, backgrounds, ALL, [])
@@ -116,8 +116,7 @@ def test_each_loss_sees_its_own_mistake(record: TrainingRecord) -> None:
 def test_covering_follows_the_spacing(record: TrainingRecord) -> None:
     labels = unpack(stack([record], [[0]]), "cpu").labels
     grid = Rig.load().atlas.valid
-    once = covering(labels, grid)
-    twice = covering(type(labels)(labels.positions * 2, labels.colors, labels.flags), grid)
+    once, twice = (covering(labels.positions * size, grid, labels.flags != INVALID)[..., 0] for size in (1, 2))
     inside = (once > 3e-4) & (twice < 0.011)
     assert inside.float().mean() > 0.7
     ratio = twice[inside] / once[inside]

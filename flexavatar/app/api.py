@@ -19,7 +19,7 @@ from flexavatar.parsing import parse_color, parse_expression
 LARGEST_PICTURE = 1024  # pixels
 LONGEST_VIDEO = 10.0  # seconds
 TRANSPARENT = "transparent"
-QUALITIES = ("fast", "balanced", "best")
+QUALITIES = ("instant", "fast", "balanced", "best")
 TRANSFERS = ("relative", "absolute")
 
 Component = Any  # gradio's components share no public base type with `visible`
@@ -28,16 +28,20 @@ Component = Any  # gradio's components share no public base type with `visible`
 def add_endpoints(studio: Studio) -> None:
     """Add /create, /capture, /open, /render, /turntable, /export, /drive, /mix and /morph to the current Blocks."""
 
-    def create(photo: str, face: float | None) -> dict[str, Any]:
-        """Make an avatar of the person in a photo. `face` picks one of several, 0 is the largest."""
+    def create(photo: str, face: float | None, quality: str) -> dict[str, Any]:
+        """Make an avatar of the person in a photo. `face` picks one of several, 0 is the largest.
+
+        `quality`, how long the avatar is fitted to the photo: instant (not at all), fast, balanced or best.
+        """
         if photo is None:
             raise ValueError("Send a photo.")
-        key, tracked = studio.create(photo, None if face is None else int(face))
+        chosen = _one_of(quality, QUALITIES, "quality")
+        key, tracked = studio.create(photo, None if face is None else int(face), quality=chosen)
         left, top, size = (float(v) for v in tracked.crop)
         return {"avatar": key, "crop": [left, top, size], "error": float(tracked.error), **studio.describe(key)}
 
     def capture(files: list[str], quality: str) -> dict[str, Any]:
-        """Make an avatar of several photos of one person, or of one video. `quality`: fast, balanced or best."""
+        """Make an avatar of several photos of one person, or of one video. `quality`: as of /create."""
         key, made = studio.capture(files or [], _one_of(quality, QUALITIES, "quality"))
         return {
             "avatar": key, "used": made.used, "held_out": made.held_out, "dropped": made.dropped,
@@ -110,9 +114,9 @@ def add_endpoints(studio: Studio) -> None:
         expression = gr.Textbox("neutral", label="expression")
         size = gr.Number(512, label="size", precision=0)
         photo, face = gr.File(label="photo"), gr.Number(None, label="face", precision=0)
-        _endpoint("create", create, [photo, face], gr.JSON(label="result"))
-        files = gr.File(label="files", file_count="multiple")
         quality = gr.Textbox("balanced", label="quality")
+        _endpoint("create", create, [photo, face, quality], gr.JSON(label="result"))
+        files = gr.File(label="files", file_count="multiple")
         _endpoint("capture", capture, [files, quality], gr.JSON(label="result"), LONG)
         _endpoint("open", open_file, [gr.File(label="avatar_file")], gr.JSON(label="result"))
         yaw, pitch = gr.Number(0, label="yaw"), gr.Number(0, label="pitch")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from flexavatar.app.controls import quality_choice
 from flexavatar.app.panel import avatar_panel
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 TAB = "capture"
 HINT = "More views make a better head. Add photos from several sides, or a short video, and press Start."
-QUALITIES = [("Fast", "fast"), ("Balanced", "balanced"), ("Best", "best")]
 WAITING = "*Add photos or a video, and the time it will take is told here.*"
 
 
@@ -50,7 +50,7 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
                     )
                     # The package reads what browsers record; converting it first would only take time.
                     recording.preprocess = lambda payload: payload and payload.path
-            quality = gr.Radio(QUALITIES, value="balanced", label="Quality", elem_classes="pills", elem_id="quality")
+            quality = quality_choice(instant=studio.pipeline.fits, elem_id="quality")
             estimate = gr.Markdown(WAITING, elem_id="capture-estimate")
             with gr.Row():
                 start = gr.Button("Start", variant="primary", min_width=120, elem_id="capture-start")

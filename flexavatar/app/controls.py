@@ -1,9 +1,10 @@
-"""Expression controls: presets, one slider for each ARKit blendshape, and the head's rotation."""
+"""Controls that tabs share: quality; presets, one slider for each ARKit blendshape, and the head's rotation."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -30,6 +31,13 @@ class ExpressionControls:
     def sliders(self) -> list[gr.Slider]:
         """The inputs from which `expression_of` makes an Expression."""
         return [*self.blendshapes, *self.turns]
+
+
+def quality_choice(instant: bool, **settings: Any) -> gr.Radio:
+    """How much work an avatar may be; `instant` offers not to fit a network's avatar. Settings are those of Radio."""
+    names = (*(["instant"] if instant else []), "fast", "balanced", "best")
+    choices = [(name.capitalize(), name) for name in names]
+    return gr.Radio(choices, value="balanced", label="Quality", elem_classes="pills", **settings)
 
 
 def expression_controls() -> ExpressionControls:

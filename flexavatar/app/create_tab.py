@@ -8,7 +8,13 @@ from typing import Any
 
 import gradio as gr
 
-from flexavatar.app.controls import ExpressionControls, expression_controls, expression_of, slider_values
+from flexavatar.app.controls import (
+    ExpressionControls,
+    expression_controls,
+    expression_of,
+    quality_choice,
+    slider_values,
+)
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.overlays import detection_pictures, face_crops
 from flexavatar.app.panel import AvatarPanel, avatar_panel
@@ -34,6 +40,7 @@ class _Parts:
     """The components that callbacks read and write."""
 
     photo: gr.Image
+    quality: gr.Radio
     create: gr.Button
     saved: gr.UploadButton
     faces: gr.Gallery
@@ -64,6 +71,12 @@ def _lay_out(sharing: Sharing, examples: list[str]) -> _Parts:
             )
             # Hand over the untouched file: the package accepts more formats than gradio, and explains what is wrong.
             photo.preprocess = lambda payload: payload and payload.path
+            quality = quality_choice(
+                instant=True,
+                info="How long the head is fitted to the photo",
+                visible=sharing.studio.pipeline.fits,
+                elem_id="create-quality",
+            )
             create = gr.Button("Create avatar", variant="primary", elem_id="create")
             faces = gr.Gallery(
                 label="Several faces: choose one",
@@ -91,7 +104,7 @@ def _lay_out(sharing: Sharing, examples: list[str]) -> _Parts:
                     columns=3, height="auto", show_label=False, object_fit="contain", buttons=[], elem_id="detected"
                 )
     return _Parts(
-        photo, create, saved, faces, panel, result, controls, yaw, pitch, picture, detected, detected_box
+        photo, quality, create, saved, faces, panel, result, controls, yaw, pitch, picture, detected, detected_box
     )  # fmt: skip
 
 
@@ -111,11 +124,13 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
             **dict(zip(parts.controls.sliders, slider_values("neutral"), strict=True)),
         }
 
-    def make(photo: str | None, ids: list[str], face: int | None, progress: gr.Progress) -> dict[Any, Any]:
+    def make(
+        photo: str | None, quality: Any, ids: list[str], face: int | None, progress: gr.Progress
+    ) -> dict[Any, Any]:
         if photo is None:
             raise gr.Error("Upload a photo first, take one with the webcam, or click the example.", title="No photo")
         try:
-            key, tracked = studio.create(photo, face, teller(progress))
+            key, tracked = studio.create(photo, face, teller(progress), quality)
         except SeveralFacesFound as found:
             return _ask_which_face(parts, photo, found)
         return {
@@ -125,17 +140,23 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
         }
 
     @with_clear_errors
-    def on_create(photo: str | None, ids: list[str], progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
-        return make(photo, ids, None, progress)
+    def on_create(
+        photo: str | None,
+        quality: str,
+        ids: list[str],
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> dict[Any, Any]:
+        return make(photo, quality, ids, None, progress)
 
     @with_clear_errors
     def on_face(
         photo: str | None,
+        quality: str,
         ids: list[str],
         chosen: gr.SelectData,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
-        return make(photo, ids, int(chosen.index), progress)
+        return make(photo, quality, ids, int(chosen.index), progress)
 
     @with_clear_errors
     def on_open(path: str, ids: list[str]) -> dict[Any, Any]:
@@ -158,8 +179,9 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
         parts.detected, parts.detected_box, parts.controls.preset, *parts.controls.sliders,
     ]  # fmt: skip
     making: dict[str, Any] = {"outputs": changed, "show_progress_on": parts.panel.view, **SHORT}
-    parts.create.click(on_create, [parts.photo, roster.ids], **making)
-    parts.faces.select(on_face, [parts.photo, roster.ids], **making)
+    source = [parts.photo, parts.quality, roster.ids]
+    parts.create.click(on_create, source, **making)
+    parts.faces.select(on_face, source, **making)
     parts.saved.upload(on_open, [parts.saved, roster.ids], **making)
     roster.restored.change(on_restored, roster.restored, [each for each in changed if each is not roster.ids], **SHORT)
     # A choice of faces belongs to the photo that it was offered for.

@@ -50,19 +50,24 @@ class Studio:
         self.store = store or AvatarStore()
         self.jobs = Jobs()
 
-    def create(self, photo: str | Path, face: Face = None, progress: Progress | None = None) -> tuple[str, TrackedFace]:
+    def create(
+        self,
+        photo: str | Path,
+        face: Face = None,
+        progress: Progress | None = None,
+        quality: Quality = "balanced",
+    ) -> tuple[str, TrackedFace]:
         """The id of a new avatar, and what was detected in the photo."""
         tracked = self.pipeline.track(photo, face, progress)
-        avatar = self.pipeline.build(tracked, progress)
+        avatar = self.pipeline.build(tracked, progress, quality)
         return self.store.put(StoredAvatar(avatar, _file_stem(photo))), tracked
 
     def estimate(self, files: Sequence[str | Path], quality: Quality = "balanced") -> float:
         """Seconds that `capture` will take. Raises UnreadableVideo, and ValueError as `capture` does."""
-        from flexavatar.capture import estimate_seconds
         from flexavatar.videos import read_video_info
 
         source = _capture_source(files)
-        return estimate_seconds(len(source) if isinstance(source, list) else read_video_info(source), quality)
+        return self.pipeline.estimate(len(source) if isinstance(source, list) else read_video_info(source), quality)
 
     def capture(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from flexavatar import __version__
 from flexavatar.capture.avatar import create_capture_avatar
 from flexavatar.capture.held_out import measure
 from flexavatar.capture.observe import NothingUsable, Observations, observe_photos, observe_video
-from flexavatar.capture.progress import Cancel, Progress, Reporter
+from flexavatar.capture.progress import FITTING, Cancel, Progress, Reporter
 from flexavatar.capture.settings import CaptureSettings, Quality, estimate_seconds
 from flexavatar.videos import read_video_info
 
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Build = Callable[[Observations, CaptureSettings], "Avatar"]
+
+@dataclass(frozen=True)
+class Build:
+    """A way of making the avatar of what was observed, other than the rig's."""
+
+    make: Callable[[Observations, CaptureSettings, Callable[[float], object]], Avatar]  # it tells the share it has done
+    seconds: float  # that it takes on 2 idle cores
 
 
 @dataclass(frozen=True)
@@ -67,15 +74,19 @@ def capture(
     is_video = isinstance(source, str | Path)
     if not is_video and not source:
         raise NothingUsable("No photos were given. Give one photo or more of the same person.", {})
-    estimate = estimate_seconds(read_video_info(source) if is_video else len(source), settings)
-    report = Reporter(progress, cancelled, estimate)
+    fitting = 0.0 if build is None else build.seconds
+    estimate = estimate_seconds(read_video_info(source) if is_video else len(source), settings) + fitting
+    report = Reporter(progress, cancelled, estimate, fitting)
     with nullcontext(tracker) if tracker is not None else FaceTracker() as active:
         if is_video:
             seen = observe_video(source, settings, active, report)
         else:
             seen = observe_photos(source, active, report, face)
     report("merging views")
-    avatar = (build or rig_avatar)(seen, settings)
+    if build is None:
+        avatar = rig_avatar(seen, settings)
+    else:
+        avatar = build.make(seen, settings, functools.partial(report, FITTING))
     report("measuring")
     psnr, ssim = measure(avatar, [view.face for view in seen.held_out]) if seen.held_out else (None, None)
     report("done")

@@ -20,6 +20,7 @@ from flexavatar.cli.common import (
     progress_bar,
     write_exports,
 )
+from flexavatar.pipeline import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
@@ -35,10 +36,12 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--quality",
         choices=("instant", "fast", "balanced", "best"),
         default="balanced",
-        help="of several photos and videos",
+        help="how long the avatar is fitted, and how many frames of a video are used (default: balanced)",
     )
     create.add_argument(
-        "--model", default="rig", help="rig (default), the folder of a trained network, or its Hub id with --revision"
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"{DEFAULT_MODEL} (default), rig, the folder of a trained network, or its Hub id with --revision",
     )
     create.add_argument("--revision", help="commit of the Hub id, 40 hexadecimal digits")
     create.add_argument(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexavatar.cli.common import Commands, Result, UsageError, add_device, check_folder, path_with, progress_bar
+from flexavatar.pipeline import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--frames", type=_count, default=60, help="of --video: so many, evenly spread (default: 60)")
     evaluate.add_argument("--heads", type=_count, default=32, help="of --synthetic: the first so many (default: 32)")
     evaluate.add_argument("--count", type=_count, default=24, help="of --portraits: evenly spread (default: 24)")
-    evaluate.add_argument("--model", default="rig", help="what makes the avatars; as of `create`")
+    evaluate.add_argument("--model", default=DEFAULT_MODEL, help="what makes the avatars; as of `create`")
     evaluate.add_argument("--revision", help="commit of the Hub id, 40 hexadecimal digits")
     evaluate.add_argument(
         "--quality", choices=("instant", "fast", "balanced", "best"), default="balanced", help="as of `create`"
@@ -63,6 +64,8 @@ def _run(args: argparse.Namespace) -> Result:
         measured = _measured(args, lambda photo: pipeline.build(photo, quality=args.quality), tracker, report)
     groups = {str(name): row for name, row in means_by(measured.rows, measured.group).items()}
     name = (args.avatar or Path(args.model)).name
+    if pipeline.fits and args.avatar is None:
+        name += f", {args.quality}"
     result: Result = {
         "avatars": name,
         "pictures": len(measured.rows),

@@ -38,6 +38,7 @@ class FitSettings:
     learning_rate: float = 1e-2  # of the code, at the start of the cosine
     expression_rate: float = 0.0  # of an offset to each observation's expression code
     camera_rate: float = 0.0  # radians, and tenths of metres, of a rigid correction to each observation's camera
+    color_rate: float = 0.0  # 0..1, of a correction to the colour of each Gaussian
     views_per_step: int = 1
     weights: PhotometricWeights = field(default_factory=PhotometricWeights)
     matte_weight: float = 0.5  # of the L1 distance between the rendered opacity and the matte
@@ -53,6 +54,7 @@ class FitResult:
     code: Tensor  # as the start
     expression_offsets: Tensor  # [N, Z], added to the expression codes of the N observations
     motions: Tensor  # [N, 6] rotation vector (radians) and translation (metres) of the head about its centre
+    corrections: Tensor  # [1, G, 3] to the decoded colours; [1, 1, 3] zeros where these are not fitted
     losses: tuple[float, ...]  # of each step, before it was taken
     best_step: int
     stopped: Literal["finished", "flat", "cancelled"]
@@ -64,10 +66,10 @@ def fit(
     observations: Sequence[FitObservation],
     settings: FitSettings = FitSettings(),
     perceptual: Sequence[PerceptualTerm] = (),
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[int, float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Minimise the photometric loss over the code, and over the offsets that have a learning rate.
+    """Minimise the photometric loss over the code, and over what else has a learning rate.
 
     All observations share an image size. `progress(step, loss)` is called after every step; when `cancelled()` says
     so, the best code so far is returned. With the same seed and machine the result is the same.
@@ -83,26 +85,34 @@ def fit(
     code = code.detach().clone()
     offsets = torch.zeros(count, len(observations[0].expression), device=code.device)
     motions = torch.zeros(count, 6, device=code.device)
+    corrections = torch.zeros(1, 1, 3, device=code.device)
     learned = [(code, settings.learning_rate), (offsets, settings.expression_rate), (motions, settings.camera_rate)]
-    optimiser = torch.optim.Adam(
-        [{"params": [tensor.requires_grad_()], "lr": rate} for tensor, rate in learned if rate > 0]
-    )
+    groups = [{"params": [tensor.requires_grad_()], "lr": rate} for tensor, rate in learned if rate > 0]
+    if settings.color_rate > 0:
+        with torch.no_grad():
+            corrections = torch.zeros_like(decode(code, observations[0].expression[None]).colors)
+        # Adam's steps are of one size however small a gradient is: what the views hardly show would turn colourful.
+        # So gradients are brought to about 1 where there are any, and `eps` stops those far below.
+        corrections.requires_grad_().register_hook(_Scaled())
+        groups.append({"params": [corrections], "lr": settings.color_rate, "eps": 1.0})
+    optimiser = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     batches = _batches(count, min(settings.views_per_step, count), settings.seed)
     # One step of many views says little about the code, so steps are averaged over one round of all views.
     window = math.ceil(count / min(settings.views_per_step, count))
 
     losses: list[float] = []
-    best = _snapshot((code, offsets, motions), math.inf, 0)
+    learnable = (code, offsets, motions, corrections)
+    best = _snapshot(learnable, math.inf, 0)
     progressed, stopped = (0, math.inf), "finished"
     for step in range(settings.steps):
         chosen = next(batches)
-        loss = _loss(decode, code, offsets, motions, observations, chosen, settings, perceptual)
+        loss = _loss(decode, *learnable, observations, chosen, settings, perceptual)
         losses.append(loss.item())
         if len(losses) >= window:
             recent = sum(losses[-window:]) / window
             if recent < best.loss:
-                best = _snapshot((code, offsets, motions), recent, step)
+                best = _snapshot(learnable, recent, step)
             if recent < progressed[1] * (1 - settings.least_gain):
                 progressed = (step, recent)
         optimiser.zero_grad()
@@ -126,7 +136,7 @@ def fit_head(
     observations: Sequence[FitObservation],
     settings: FitSettings = FitSettings(),
     perceptual: Sequence[PerceptualTerm] = (),
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[int, float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[EncodedHead, FitResult]:
     """`fit` for one person (a batch of 1) of flex-s; the model's parameters must not ask for gradients."""
@@ -138,21 +148,34 @@ def fit_head(
         return model.decode(head.repeated(code, len(expressions)), expression)
 
     result = fit(decode, head.code, observations, settings, perceptual, progress, cancelled)
-    return replace(head, code=result.code), result
+    return replace(head, code=result.code, corrections=head.corrections + result.corrections), result
+
+
+class _Scaled:
+    """Gradients divided by the root mean square, over the Gaussians that have one, of the first."""
+
+    def __init__(self) -> None:
+        self.scale: Tensor | None = None
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if self.scale is None:
+            seen = gradient.abs().sum(-1) > 0
+            self.scale = gradient[seen].square().mean().sqrt() if seen.any() else gradient.new_tensor(1.0)
+        return gradient / self.scale
 
 
 @dataclass(frozen=True)
 class _Best:
     """What was learned at the lowest loss so far."""
 
-    learned: tuple[Tensor, Tensor, Tensor]  # code, offsets, motions
+    learned: tuple[Tensor, Tensor, Tensor, Tensor]  # code, offsets, motions, corrections
     loss: float
     step: int
 
 
 def _snapshot(learned: Sequence[Tensor], loss: float, step: int) -> _Best:
-    code, offsets, motions = (tensor.detach().clone() for tensor in learned)
-    return _Best((code, offsets, motions), loss, step)
+    code, offsets, motions, corrections = (tensor.detach().clone() for tensor in learned)
+    return _Best((code, offsets, motions, corrections), loss, step)
 
 
 def _batches(count: int, size: int, seed: int):
@@ -171,6 +194,7 @@ def _loss(
     code: Tensor,
     offsets: Tensor,
     motions: Tensor,
+    corrections: Tensor,
     observations: Sequence[FitObservation],
     chosen: Sequence[int],
     settings: FitSettings,
@@ -179,6 +203,7 @@ def _loss(
     views = [observations[index] for index in chosen]
     expressions = torch.stack([view.expression for view in views]) + offsets[chosen]
     gaussians = moved(decode(code, expressions), motions[chosen])
+    gaussians = replace(gaussians, colors=(gaussians.colors + corrections).clamp(0, 1))
     picture = render(gaussians, Camera.stack([view.camera for view in views]), BACKGROUND)
     image, matte, weight = (
         torch.stack([getattr(view, name) for view in views]) for name in ("image", "matte", "weight")

@@ -29,6 +29,7 @@ from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import AnchorFrames
+from flexavatar.rig.covering import covering
 from flexavatar.rig.rig import ATLAS_SIZE
 from flexavatar.texture.shells import SHELL_CHANNELS, SHELLS
 from flexavatar.volume import outward
@@ -36,6 +37,7 @@ from flexavatar.volume import outward
 INSIDE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
 ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS
+RAISED = (0.004, 0.012)  # metres off the rig: between them Gaussians begin to be wide enough to leave no gap
 N_COPIES = len(SHELLS)  # colours that a texel may take over: what its cell found in the photo, and the outer shells'
 ATTRIBUTES = (3, 1, 3, 4, 1, 3, N_COPIES)  # offset, offset outward, log scale, turn, opacity, colour, shares of copies
 
@@ -90,7 +92,7 @@ class FlexSObservation:
 
 @dataclass(frozen=True)
 class EncodedHead:
-    """All that decoding needs of B people. Fitting changes the code and nothing else."""
+    """All that decoding needs of B people. Fitting changes the code and the corrections, nothing else."""
 
     code: Tensor  # [B, T, D] the avatar code A
     detail: Tensor  # [B, G, C + 12] what skips the avatar code: the photo's features at the texels, and copied colours
@@ -98,6 +100,7 @@ class EncodedHead:
     rest: Tensor  # [B, 52] resting blendshapes
     colors: Tensor  # [B, G, 3] of the rig avatar
     opacities: Tensor  # [B, G] of the rig avatar
+    corrections: Tensor  # [B, G, 3] to the decoded colours, 0 but for what is fitted
 
     @property
     def base(self) -> Tensor:
@@ -236,7 +239,8 @@ class FlexS(nn.Module):
             found = sample_map(cells, self.decoder.uvs, beyond="border")
             copies = torch.cat([found, self._shell_colors(seen)], -1)
         detail = torch.cat([self.details(atlas), copies], -1)
-        return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities)
+        none = torch.zeros_like(seen.colors)
+        return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities, none)
 
     def atlas(self, observation: FlexSObservation) -> Tensor:
         """The unwrapped photo and the rig avatar [B, 22, 256, 256], 0 where the atlas has no surface."""
@@ -288,13 +292,26 @@ class FlexS(nn.Module):
         offset = offset + self.torso * (torso_turn - offset)
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0], device=out.device)
         base = torch.logit(head.opacities.clamp(1e-4, 1 - 1e-4))
+        means = frames.means + offset
+        scales = frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale))
+        colors = (head.colors + copied + torch.tanh(color)).clamp(0, 1)
         return Gaussians(
-            means=frames.means + offset,
+            means=means,
             quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
-            scales=frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale)),
+            scales=self._without_gaps(scales, means, offset),
             opacities=torch.sigmoid(base + opacity[..., 0]),
-            colors=(head.colors + copied + torch.tanh(color)).clamp(0, 1),
+            colors=(colors + head.corrections).clamp(0, 1),
         )
+
+    def _without_gaps(self, scales: Tensor, means: Tensor, offset: Tensor) -> Tensor:
+        """Scales [B, G, 3] with which Gaussians that stand off the rig cover what lies between them.
+
+        Where neighbours are pulled apart, the scalp would be seen between them as a pattern of lines.
+        """
+        with torch.no_grad():
+            wide = covering(means, self.rig.atlas.valid)
+            away = ((offset.norm(dim=-1, keepdim=True) - RAISED[0]) / (RAISED[1] - RAISED[0])).clamp(0, 1)
+        return torch.lerp(scales, torch.maximum(scales, wide), away)
 
     def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:
         """Where the Gaussians of shapes [B, K] with resting faces [B, 52] are before the network moves them."""

@@ -12,19 +12,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from flexavatar.fitting.losses import PerceptualTerm, ssim_map
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
-from flexavatar.rig.anchors import LIMITS, SPREAD, AnchorFrames
+from flexavatar.rig.anchors import AnchorFrames
+from flexavatar.rig.covering import covering
 from flexavatar.training.config import LossWeights
 from flexavatar.training.records import INVALID, RAISED, Labels, TrainingBatch
 
 CENTIMETRE = 0.01  # metres
-WIDEST = 0.012  # metres, of a Gaussian of the labelled surface
-TORN = 0.03  # metres between two neighbouring texels that do not show the same surface
-FLATNESS = 0.5  # thickness of a Gaussian on raised surfaces, of its width: hair is no foil
 SHOWN = 0.985  # opacity of what is shown
 
 
@@ -66,7 +63,7 @@ def label_losses(
     if weights.presence:
         terms["presence"] = (gaussians.opacities - SHOWN * shown).abs().mean(-1)
     if weights.spread:
-        wide = covering(labels, grid)[..., None] * anchors.scales.new_tensor([1.0, 1.0, FLATNESS])
+        wide = covering(labels.positions, grid, labels.flags != INVALID)
         wanted = torch.where(raised[..., None] > 0, wide, anchors.scales)
         terms["spread"] = (gaussians.scales.log() - wanted.log()).abs().mean((-1, -2))
     return {name: term * labelled for name, term in terms.items()}
@@ -99,24 +96,6 @@ def drift(gaussians: Gaussians, anchors: AnchorFrames, labels: Labels) -> Tensor
     """Centimetres [B] off the rig, of records without labels."""
     unlabelled = (labels.flags != INVALID).sum(-1) == 0
     return unlabelled * _length(gaussians.means - anchors.means).mean(-1) / CENTIMETRE
-
-
-def covering(labels: Labels, grid: Tensor) -> Tensor:
-    """Standard deviations [B, G] metres with which Gaussians cover the labelled surface without gaps."""
-    batch = len(labels.flags)
-    place = torch.full((batch, *grid.shape, 3), float("nan"), device=grid.device)
-    place[:, grid] = torch.where((labels.flags != INVALID)[..., None], labels.positions, place[:, grid])
-    total, count = (torch.zeros(batch, *grid.shape, device=grid.device) for _ in range(2))
-    for axis in (1, 2):
-        steps = _length(place.diff(dim=axis))
-        close = steps < TORN  # not so for NaN
-        steps = torch.where(close, steps, torch.zeros_like(steps))
-        for edge in ((0, 1), (1, 0)):
-            pad = (0, 0, *edge) if axis == 1 else edge
-            total = total + F.pad(steps, pad)
-            count = count + F.pad(close.float(), pad)
-    spacing = total / count.clamp_min(1)
-    return (SPREAD * spacing[:, grid]).clamp(LIMITS[0], WIDEST)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -107,6 +107,19 @@ def test_only_the_code_changes(case: Case) -> None:
     assert not result.expression_offsets.any() and not result.motions.any()
 
 
+def test_colours_are_corrected_where_the_view_shows_them(case: Case) -> None:
+    seen, aside = case.view(0), case.view(60)
+    plain, _ = fit_head(case.model, case.head, [seen], quick(steps=30))
+    fitted, result = fit_head(case.model, case.head, [seen], quick(steps=30, color_rate=0.03))
+    assert not plain.corrections.any() and torch.equal(fitted.corrections, result.corrections)
+    assert case.psnr(fitted, seen) > case.psnr(plain, seen) + 0.5
+    assert case.psnr(fitted, aside) > case.psnr(plain, aside) - 0.1
+    behind = case.truth.means[:, 2] < -0.15
+    front = (case.truth.means[:, 2] > 0) & (case.truth.means[:, 1].abs() < 0.08)
+    strength = fitted.corrections[0].abs().mean(-1)
+    assert strength[front].mean() > 0.01 and strength[behind].mean() < 0.001
+
+
 def test_the_same_seed_gives_the_same_code(case: Case) -> None:
     views = [case.view(yaw) for yaw in (-30, -10, 10, 30)]
     codes = [fit_head(case.model, case.head, views, quick(seed=seed))[0].code for seed in (3, 3, 8)]

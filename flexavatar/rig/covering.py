@@ -1,0 +1,33 @@
+"""How large Gaussians have to be where a surface over the atlas stands off the rig."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flexavatar.rig.anchors import LIMITS, LONGEST_RAISED, SPREAD
+
+TORN = 0.03  # metres between two neighbouring texels that do not show the same surface
+FLATNESS = 0.5  # thickness of a Gaussian on raised surfaces, of its width: hair is no foil
+
+
+def covering(positions: Tensor, grid: Tensor, shown: Tensor | None = None) -> Tensor:
+    """Standard deviations [B, G, 3] metres with which Gaussians at positions [B, G, 3] leave no gaps.
+
+    grid [256, 256] bool: the G texels. shown [B, G] bool: those that are part of the surface, by default all.
+    """
+    place = torch.full((len(positions), *grid.shape, 3), float("nan"), device=grid.device)
+    place[:, grid] = positions if shown is None else torch.where(shown[..., None], positions, place[:, grid])
+    total, count = (torch.zeros(place.shape[:-1], device=grid.device) for _ in range(2))
+    for axis in (1, 2):
+        steps = place.diff(dim=axis).norm(dim=-1)
+        close = steps < TORN  # not so for NaN
+        steps = torch.where(close, steps, torch.zeros_like(steps))
+        for edge in ((0, 1), (1, 0)):
+            pad = (0, 0, *edge) if axis == 1 else edge
+            total = total + F.pad(steps, pad)
+            count = count + F.pad(close.float(), pad)
+    spacing = total / count.clamp_min(1)
+    wide = (SPREAD * spacing[:, grid]).clamp(LIMITS[0], LONGEST_RAISED)
+    return wide[..., None] * wide.new_tensor([1.0, 1.0, FLATNESS])
