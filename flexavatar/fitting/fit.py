@@ -19,7 +19,7 @@ from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.render import render
 from flexavatar.rig.anchors import quaternions
 
-BACKGROUND = (1.0, 1.0, 1.0)
+SHRINKAGE = 4.0  # of corrections to colours, beside gradients of about 1
 
 
 class DecodeCode(Protocol):
@@ -94,12 +94,13 @@ def fit(
         # Adam's steps are of one size however small a gradient is: what the views hardly show would turn colourful.
         # So gradients are brought to about 1 where there are any, and `eps` stops those far below.
         corrections.requires_grad_().register_hook(_Scaled())
-        groups.append({"params": [corrections], "lr": settings.color_rate, "eps": 1.0})
+        groups.append({"params": [corrections], "lr": settings.color_rate, "eps": 1.0, "weight_decay": SHRINKAGE})
     optimiser = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     batches = _batches(count, min(settings.views_per_step, count), settings.seed)
-    # One step of many views says little about the code, so steps are averaged over one round of all views.
-    window = math.ceil(count / min(settings.views_per_step, count))
+    # One step of many views says little about the code, so steps are averaged over two rounds of all views.
+    in_a_round = math.ceil(count / min(settings.views_per_step, count))
+    window = min(2 * in_a_round, max(settings.steps // 2, 1))
 
     losses: list[float] = []
     learnable = (code, offsets, motions, corrections)
@@ -107,7 +108,9 @@ def fit(
     progressed, stopped = (0, math.inf), "finished"
     for step in range(settings.steps):
         chosen = next(batches)
-        loss = _loss(decode, *learnable, observations, chosen, settings, perceptual)
+        # Before a single colour a head would turn into it where it should be transparent.
+        background = torch.full((3,), float((step + step // in_a_round) % 2), device=code.device)
+        loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual)
         losses.append(loss.item())
         if len(losses) >= window:
             recent = sum(losses[-window:]) / window
@@ -127,6 +130,8 @@ def fit(
         if step - progressed[0] >= max(settings.patience, window):
             stopped = "flat"
             break
+    if best.loss == math.inf:  # stopped before there was anything to compare
+        best = _snapshot(learnable, losses[-1], len(losses) - 1)
     return FitResult(*best.learned, tuple(losses), best.step, stopped)
 
 
@@ -197,6 +202,7 @@ def _loss(
     corrections: Tensor,
     observations: Sequence[FitObservation],
     chosen: Sequence[int],
+    background: Tensor,
     settings: FitSettings,
     perceptual: Sequence[PerceptualTerm],
 ) -> Tensor:
@@ -204,12 +210,11 @@ def _loss(
     expressions = torch.stack([view.expression for view in views]) + offsets[chosen]
     gaussians = moved(decode(code, expressions), motions[chosen])
     gaussians = replace(gaussians, colors=(gaussians.colors + corrections).clamp(0, 1))
-    picture = render(gaussians, Camera.stack([view.camera for view in views]), BACKGROUND)
+    picture = render(gaussians, Camera.stack([view.camera for view in views]), background)
     image, matte, weight = (
         torch.stack([getattr(view, name) for view in views]) for name in ("image", "matte", "weight")
     )
-    background = image.new_tensor(BACKGROUND)[:, None, None]
-    target = image * matte + background * (1 - matte)
+    target = image * matte + background[:, None, None] * (1 - matte)
     # Where the photo cannot be compared, the target is the rendering itself.
     shown = picture.rgb * weight + target * (1 - weight)
     loss = photometric_loss(shown, target, settings.weights, perceptual)

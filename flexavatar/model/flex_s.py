@@ -37,7 +37,8 @@ from flexavatar.volume import outward
 INSIDE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
 ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS
-RAISED = (0.004, 0.012)  # metres off the rig: between them Gaussians begin to be wide enough to leave no gap
+RAISED = (0.001, 0.004)  # metres off the rig: between them Gaussians begin to be wide enough to leave no gap
+APART = (1.0, 1.5)  # of its own length: how far its neighbours have to be for a Gaussian to grow
 N_COPIES = len(SHELLS)  # colours that a texel may take over: what its cell found in the photo, and the outer shells'
 ATTRIBUTES = (3, 1, 3, 4, 1, 3, N_COPIES)  # offset, offset outward, log scale, turn, opacity, colour, shares of copies
 
@@ -311,7 +312,8 @@ class FlexS(nn.Module):
         with torch.no_grad():
             wide = covering(means, self.rig.atlas.valid)
             away = ((offset.norm(dim=-1, keepdim=True) - RAISED[0]) / (RAISED[1] - RAISED[0])).clamp(0, 1)
-        return torch.lerp(scales, torch.maximum(scales, wide), away)
+            apart = ((wide[..., :1] / scales[..., :1] - APART[0]) / (APART[1] - APART[0])).clamp(0, 1)
+        return torch.lerp(scales, torch.maximum(scales, wide), away * apart)
 
     def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:
         """Where the Gaussians of shapes [B, K] with resting faces [B, 52] are before the network moves them."""
