@@ -21,9 +21,14 @@ COLOR_RATE = 0.03  # learning rate of the corrections to colours, 0..1
 START_SECONDS, STEP_SECONDS = 1.5, 0.3  # encoding, and a step of fitting, on 2 idle cores
 
 
-def fit_seconds(quality: Quality) -> float:
-    """Seconds that `create_network_avatar` takes on 2 idle cores, for any number of views."""
-    return START_SECONDS + FIT_STEPS[quality] * STEP_SECONDS
+def fit_steps(quality: Quality, views: int) -> int:
+    """Steps of fitting to so many views. One step sees one view, so several views need more."""
+    return FIT_STEPS[quality] * (2 if views > 1 else 1)
+
+
+def fit_seconds(quality: Quality, views: int) -> float:
+    """Seconds that `create_network_avatar` takes on 2 idle cores with so many steps."""
+    return START_SECONDS + fit_steps(quality, views) * STEP_SECONDS
 
 
 def create_network_avatar(

@@ -34,6 +34,8 @@ _DONE_BEFORE = {
     "tracking": 0.3,
     "unwrapping": 0.5,
 }
+SEVERAL = 2  # views, or more
+_BEFORE_FITTING = 0.1  # with a network: share of the work that the stages above are
 
 log = logging.getLogger(__name__)
 
@@ -128,18 +130,20 @@ class FlexAvatarPipeline:
         from flexavatar.capture import estimate_seconds
         from flexavatar.network import fit_seconds
 
-        return estimate_seconds(source, quality) + (0.0 if self._network is None else fit_seconds(quality))
+        views = source if isinstance(source, int) else SEVERAL
+        return estimate_seconds(source, quality) + (0.0 if self._network is None else fit_seconds(quality, views))
 
     def _network_build(self, network: NetworkSource, quality: Quality, cancelled: Callable[[], bool] | None) -> Build:
         from flexavatar.capture.capture import Build, rig_avatar
-        from flexavatar.network import FIT_STEPS, create_network_avatar, fit_seconds
+        from flexavatar.network import create_network_avatar, fit_seconds, fit_steps
 
         def make(seen: Observations, settings: CaptureSettings, report: Callable[[float], object]) -> Avatar:
             faces = [view.face for view in seen.used]
             made = rig_avatar(seen, settings, volume=False)
-            return create_network_avatar(network, made, faces, seen.base, FIT_STEPS[quality], report, cancelled)
+            steps = fit_steps(quality, len(faces))
+            return create_network_avatar(network, made, faces, seen.base, steps, report, cancelled)
 
-        return Build(make, fit_seconds(quality))
+        return Build(make, fit_seconds(quality, SEVERAL))
 
     def track(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> TrackedFace:
         """The first half of `create`: the cropped, cut out and tracked face."""
@@ -149,7 +153,7 @@ class FlexAvatarPipeline:
         start = time.perf_counter()
         report("reading photo", 0.0)
         image = read_image(photo)
-        tracked = self._tracker.track_image(image, face, lambda stage: report(stage, _DONE_BEFORE[stage]))
+        tracked = self._tracker.track_image(image, face, lambda stage: report(stage, self._done_before(stage)))
         log.info("tracked a face in %.2f s, landmark error %.4f", time.perf_counter() - start, tracked.error)
         return tracked
 
@@ -159,19 +163,22 @@ class FlexAvatarPipeline:
 
         report = progress or _ignore
         start = time.perf_counter()
-        report("unwrapping", _DONE_BEFORE["unwrapping"])
+        report("unwrapping", self._done_before("unwrapping"))
         settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
         avatar = create_rig_avatar(tracked, settings, volume=self._network is None)
         if self._network is not None:
-            from flexavatar.network import FIT_STEPS, create_network_avatar
+            from flexavatar.network import create_network_avatar, fit_steps
 
             avatar = create_network_avatar(
-                self._network, avatar, [tracked], steps=FIT_STEPS[quality],
-                progress=lambda share: report("fitting", 0.6 + 0.4 * share),
+                self._network, avatar, [tracked], steps=fit_steps(quality, 1),
+                progress=lambda share: report("fitting", _BEFORE_FITTING + (1 - _BEFORE_FITTING) * share),
             )  # fmt: skip
         log.info("built an avatar in %.2f s", time.perf_counter() - start)
         report("done", 1.0)
         return avatar
+
+    def _done_before(self, stage: str) -> float:
+        return _DONE_BEFORE[stage] * (1.0 if self._network is None else _BEFORE_FITTING)
 
     def close(self) -> None:
         """Free the tracker's native objects; the avatars stay usable."""

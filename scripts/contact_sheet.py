@@ -38,10 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/astronaut_sheet.png"))
+    parser.add_argument("--quality", default="balanced", help="as of `flexavatar create`")
     parser.add_argument("--size", type=int, default=256, help="side of one cell in pixels")
     args = parser.parse_args()
     with FlexAvatarPipeline.from_pretrained() as pipeline:
-        rows = [row(photo, pipeline.create(photo, face="largest"), args.size) for photo in args.photos]
+        rows = [row(photo, pipeline.create(photo, "largest", quality=args.quality), args.size) for photo in args.photos]
     write_image(args.output, np.concatenate(rows, axis=0))
     print(f"wrote {args.output}")
 
