@@ -36,12 +36,15 @@ def test_import_is_light() -> None:
 
 def test_create_with_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "me.flexavatar"
-    code, result = run_json(capsys, "create", EXAMPLE, "-o", output, "--export", ".ply", "--export", tmp_path / "a.png")
+    options = ["--quality", "instant", "--export", ".ply", "--export", tmp_path / "a.png"]
+    code, result = run_json(capsys, "create", EXAMPLE, "-o", output, *options)
     assert code == 0
     assert result["files"] == [str(output), str(tmp_path / "me.ply"), str(tmp_path / "a.png")]
     assert len(PlyData.read(str(tmp_path / "me.ply"))["vertex"].data) == result["gaussians"]
     assert Image.open(tmp_path / "a.png").size[0] >= 256
-    assert len(Avatar.load(output).gaussians()) == result["gaussians"]
+    made = Avatar.load(output)
+    assert len(made.gaussians()) == result["gaussians"]
+    assert made.metadata["model"] == "flex-s"
 
 
 def test_plain_output_names_the_files(tmp_path: Path, avatar_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +107,7 @@ def test_several_faces_are_listed(photos: dict[str, Path], tmp_path: Path, capsy
     assert code == 3
     assert result["error"] == "SeveralFacesFound"
     assert len(result["boxes"]) == 2
-    code, _ = run_json(capsys, "create", photos["two_faces"], "-o", output, "--face", "1")
+    code, _ = run_json(capsys, "create", photos["two_faces"], "-o", output, "--face", "1", "--model", "rig")
     assert code == 0
 
 

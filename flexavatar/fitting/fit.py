@@ -19,6 +19,7 @@ from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.render import render
 from flexavatar.rig.anchors import quaternions
 
+EDGE = 100  # part of the picture that the edge of a person is wide
 SHRINKAGE = 4.0  # of corrections to colours, beside gradients of about 1
 
 
@@ -216,9 +217,17 @@ def _loss(
     )
     target = image * matte + background[:, None, None] * (1 - matte)
     # Where the photo cannot be compared, the target is the rendering itself.
-    shown = picture.rgb * weight + target * (1 - weight)
+    compared = weight * ~_edge(matte)
+    shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
     return loss + settings.matte_weight * l1(picture.alpha * weight, matte * weight)
+
+
+def _edge(mattes: Tensor) -> Tensor:
+    """Pixels [N, 1, H, W] of the person near the background, whose colour is in theirs."""
+    reach = mattes.shape[-1] // EDGE
+    inner = -torch.nn.functional.max_pool2d(-mattes, 2 * reach + 1, 1, reach)
+    return (mattes > 0.05) & (inner < 0.9)
 
 
 def moved(gaussians: Gaussians, motions: Tensor) -> Gaussians:

@@ -1,0 +1,100 @@
+"""The weights that come with the package: what they were trained for holds on the example photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from flexavatar.avatar import Avatar
+from flexavatar.camera import Camera
+from flexavatar.expression import Expression
+from flexavatar.model.pretrained import EMBEDDED, WEIGHTS, from_pretrained
+from flexavatar.model.source import load_network
+from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
+from flexavatar.render import render
+from flexavatar.tracking import TrackedFace
+from tests.conftest import EXAMPLE
+
+SIZE = 192  # pixels
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Iterator[FlexAvatarPipeline]:
+    with FlexAvatarPipeline.from_pretrained(device="cpu") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tracked(pipeline: FlexAvatarPipeline) -> TrackedFace:
+    return pipeline.track(EXAMPLE)
+
+
+@pytest.fixture(scope="module")
+def avatar(pipeline: FlexAvatarPipeline, tracked: TrackedFace) -> Avatar:
+    return pipeline.build(tracked, quality="instant")
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[FlexAvatarPipeline]:
+    with FlexAvatarPipeline.from_pretrained("rig", device="cpu") as made:
+        yield made
+
+
+def opacity(avatar: Avatar, yaw: float) -> np.ndarray:
+    return render(avatar.gaussians(), Camera.orbit(yaw, 0, SIZE)).alpha[0].numpy()
+
+
+def test_weights_are_small_and_half_precision() -> None:
+    weights = EMBEDDED / DEFAULT_MODEL / WEIGHTS
+    assert weights.stat().st_size < 30e6
+    assert all(torch.isfinite(tensor).all() for tensor in from_pretrained(DEFAULT_MODEL).state_dict().values())
+
+
+def test_hair_has_volume_all_round(avatar: Avatar, tracked: TrackedFace, rig: FlexAvatarPipeline) -> None:
+    assert avatar.metadata["model"] == "flex-s" and avatar.metadata["fitting_steps"] == 0
+    bare = replace(rig.build(tracked), volume=None)
+    for yaw in (90, 180):
+        ours, theirs = opacity(avatar, yaw), opacity(bare, yaw)
+        assert ours.sum() > 1.03 * theirs.sum()
+        inside = theirs > 0.5
+        assert (ours[inside] > 0.5).mean() > 0.97, "no holes"
+
+
+def test_the_back_is_hair_and_not_face(avatar: Avatar) -> None:
+    back, front = (avatar.render(yaw=yaw, size=SIZE).astype(int) for yaw in (180, 0))
+    head = np.s_[SIZE // 5 : SIZE // 2, 2 * SIZE // 5 : 3 * SIZE // 5]
+    assert back[head].mean() < front[head].mean() - 20, "her hair is darker than her face"
+
+
+def test_faces_move(avatar: Avatar) -> None:
+    neutral = avatar.render(size=SIZE).astype(int)
+    for preset in ("smile", "open mouth", "blink"):
+        moved = np.abs(avatar.render(Expression.of(preset), size=SIZE).astype(int) - neutral)
+        assert moved.max() > 40, preset
+        assert np.median(moved) < 2, preset
+
+
+def test_monocular_sink_is_another_answer(avatar: Avatar) -> None:
+    assert avatar.network is not None
+    model, head = load_network(avatar.network.source), avatar.encoded(avatar.network)
+    neutral = Expression.neutral()
+    batched = Expression(neutral.blendshapes[None], neutral.head_rotation[None])
+    with torch.no_grad():
+        many, one = (model.decode(head, batched, sink).means for sink in ("multiview", "monocular"))
+    assert (many - one).norm(dim=-1).mean() > 1e-3
+
+
+def test_fitting_brings_the_photo_nearer(pipeline: FlexAvatarPipeline, avatar: Avatar, tracked: TrackedFace) -> None:
+    from flexavatar.capture.held_out import draw, over_white
+    from flexavatar.evaluation.metrics import psnr
+
+    fitted = pipeline.build(tracked, quality="fast")
+    target, matte = over_white(tracked)
+    before, after = (psnr(draw(made, tracked), target, matte) for made in (avatar, fitted))
+    assert after > before + 1.5
+    back = [made.render(yaw=180, size=SIZE).astype(float) for made in (avatar, fitted)]
+    assert np.abs(back[0] - back[1]).mean() < 12, "what was not seen keeps what was learned"
