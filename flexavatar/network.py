@@ -17,8 +17,9 @@ from flexavatar.model.source import NetworkSource, load_network
 from flexavatar.tracking import TrackedFace
 
 FIT_STEPS: dict[Quality, int] = {"instant": 0, "fast": 30, "balanced": 100, "best": 300}
-COLOR_RATE = 0.03  # learning rate of the corrections to colours, 0..1
-START_SECONDS, STEP_SECONDS = 1.5, 0.3  # encoding, and a step of fitting, on 2 idle cores
+CODE_RATE, COLOR_RATE = 0.06, 0.03  # learning rates of the code, and of the corrections to colours, 0..1
+MATTE_WEIGHT, PRIOR_WEIGHT = 2.0, 0.3  # outlines are most of what is left to fit; what no photo shows stays as it is
+START_SECONDS, STEP_SECONDS = 1.0, 0.4  # encoding, and a step of fitting, on 2 idle cores
 
 
 def fit_steps(quality: Quality, views: int) -> int:
@@ -52,7 +53,9 @@ def create_network_avatar(
     if steps:
         observations = [observe_face(view, rig_avatar.rest) for view in views]
         report = (lambda step, loss: progress(step / steps)) if progress is not None else None
-        settings = FitSettings(steps=steps, color_rate=COLOR_RATE)
+        settings = FitSettings(
+            steps, CODE_RATE, color_rate=COLOR_RATE, matte_weight=MATTE_WEIGHT, prior_weight=PRIOR_WEIGHT
+        )
         head, result = fit_head(model, head, observations, settings, available_terms(), report, cancelled)
         fitted = len(result.losses)
     metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": fitted}

@@ -20,6 +20,9 @@ from flexavatar.render import render
 from flexavatar.rig.anchors import quaternions
 
 EDGE = 100  # part of the picture that the edge of a person is wide
+MOST_STARTS = 32  # observations: of a long video not every frame's Gaussians can be kept
+FAR = 0.02  # metres: as great a change of a Gaussian as another colour or opacity
+SHOWN = 0.1  # pixels of a picture that a Gaussian has to make up to count as seen
 SHRINKAGE = 4.0  # of corrections to colours, beside gradients of about 1
 
 
@@ -42,6 +45,7 @@ class FitSettings:
     color_rate: float = 0.0  # 0..1, of a correction to the colour of each Gaussian
     views_per_step: int = 1
     weights: PhotometricWeights = field(default_factory=PhotometricWeights)
+    prior_weight: float = 0.0  # of the changes of Gaussians that no observation shows
     matte_weight: float = 0.5  # of the L1 distance between the rendered opacity and the matte
     patience: int = 30  # steps without progress after which to stop
     least_gain: float = 0.003  # share of the loss that counts as progress
@@ -103,6 +107,7 @@ def fit(
     in_a_round = math.ceil(count / min(settings.views_per_step, count))
     window = min(2 * in_a_round, max(settings.steps // 2, 1))
 
+    starts = _starts(decode, code, observations) if settings.prior_weight > 0 else None
     losses: list[float] = []
     learnable = (code, offsets, motions, corrections)
     best = _snapshot(learnable, math.inf, 0)
@@ -111,7 +116,7 @@ def fit(
         chosen = next(batches)
         # Before a single colour a head would turn into it where it should be transparent.
         background = torch.full((3,), float((step + step // in_a_round) % 2), device=code.device)
-        loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual)
+        loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual, starts)
         losses.append(loss.item())
         if len(losses) >= window:
             recent = sum(losses[-window:]) / window
@@ -206,10 +211,12 @@ def _loss(
     background: Tensor,
     settings: FitSettings,
     perceptual: Sequence[PerceptualTerm],
+    starts: _Starts | None,
 ) -> Tensor:
     views = [observations[index] for index in chosen]
     expressions = torch.stack([view.expression for view in views]) + offsets[chosen]
-    gaussians = moved(decode(code, expressions), motions[chosen])
+    decoded = decode(code, expressions)
+    gaussians = moved(decoded, motions[chosen])
     gaussians = replace(gaussians, colors=(gaussians.colors + corrections).clamp(0, 1))
     picture = render(gaussians, Camera.stack([view.camera for view in views]), background)
     image, matte, weight = (
@@ -220,7 +227,46 @@ def _loss(
     compared = weight * ~_edge(matte)
     shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
-    return loss + settings.matte_weight * l1(picture.alpha * weight, matte * weight)
+    loss = loss + settings.matte_weight * l1(picture.alpha * weight, matte * weight)
+    return loss if starts is None else loss + settings.prior_weight * starts.left_by(decoded, chosen)
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """What was decoded before fitting, for the expressions of some of the observations."""
+
+    gaussians: dict[int, Gaussians]  # [G], by the observation's index
+    unseen: Tensor  # [G] 1 for Gaussians that none of them shows, 0 for those that one shows well
+
+    def left_by(self, now: Gaussians, chosen: Sequence[int]) -> Tensor:
+        """How far Gaussians [B, G] of the chosen observations that nobody sees have come from where they were."""
+        total = self.unseen.new_zeros(())
+        for i, index in enumerate(chosen):
+            if index in self.gaussians:
+                before, after = self.gaussians[index], now[i]
+                change = (after.means - before.means).abs().sum(-1) / FAR
+                change = change + (after.colors - before.colors).abs().mean(-1)
+                change = change + (after.opacities - before.opacities).abs()
+                change = change + (after.scales / before.scales).log().abs().mean(-1)
+                total = total + (change * self.unseen).mean() / 4
+        return total / len(chosen)
+
+
+def _starts(decode: DecodeCode, code: Tensor, observations: Sequence[FitObservation]) -> _Starts:
+    count = len(observations)
+    decoded: dict[int, Gaussians] = {}
+    shown = torch.zeros((), device=code.device)
+    for index in torch.linspace(0, count - 1, min(count, MOST_STARTS)).round().int().tolist():
+        view = observations[index]
+        with torch.no_grad():
+            gaussians = decode(code, view.expression[None])
+        decoded[index] = gaussians[0]
+        # The derivative of a picture by a colour is how much of the picture has that colour.
+        colors = gaussians.colors.clone().requires_grad_()
+        picture = render(replace(gaussians, colors=colors), Camera.stack([view.camera]))
+        (amount,) = torch.autograd.grad((picture.rgb * view.weight).sum(), colors)
+        shown = shown + amount[0, :, 0]
+    return _Starts(decoded, (1 - shown / SHOWN).clamp(0, 1))
 
 
 def _edge(mattes: Tensor) -> Tensor:

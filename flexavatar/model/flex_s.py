@@ -29,7 +29,7 @@ from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import AnchorFrames
-from flexavatar.rig.covering import covering
+from flexavatar.rig.covering import averaged, covering
 from flexavatar.rig.rig import ATLAS_SIZE
 from flexavatar.texture.shells import SHELL_CHANNELS, SHELLS
 from flexavatar.volume import outward
@@ -37,7 +37,7 @@ from flexavatar.volume import outward
 INSIDE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
 ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS
-RAISED = (0.001, 0.004)  # metres off the rig: between them Gaussians begin to be wide enough to leave no gap
+RAISED = (0.001, 0.004)  # metres off the rig: between them begins what is done to hair and clothes, not to skin
 APART = (1.0, 1.5)  # of its own length: how far its neighbours have to be for a Gaussian to grow
 N_COPIES = len(SHELLS)  # colours that a texel may take over: what its cell found in the photo, and the outer shells'
 ATTRIBUTES = (3, 1, 3, 4, 1, 3, N_COPIES)  # offset, offset outward, log scale, turn, opacity, colour, shares of copies
@@ -288,6 +288,7 @@ class FlexS(nn.Module):
         offset, away, scale, turn, opacity, color, shares = out.split(ATTRIBUTES, -1)
         offset = self.config.max_offset * torch.tanh(offset + away * self.outward)
         copied = (torch.tanh(shares)[..., None] * (head.copied - head.colors[..., None, :])).sum(-2)
+        offset = self._without_ripples(offset)
         # What hangs on the torso turns with it.
         torso_turn = offset @ expression.head_rotation
         offset = offset + self.torso * (torso_turn - offset)
@@ -304,6 +305,14 @@ class FlexS(nn.Module):
             colors=(colors + head.corrections).clamp(0, 1),
         )
 
+    def _without_ripples(self, offset: Tensor) -> Tensor:
+        """Offsets [B, G, 3] without the pattern that the upsampler leaves in them, as wide as a cell of the code.
+
+        A few tenths of a millimetre where it was trained, and several millimetres where a code is fitted.
+        """
+        even = averaged(offset, self.rig.atlas.valid, ATLAS_SIZE // self.config.grid)
+        return torch.lerp(offset, even, _raised(offset))
+
     def _without_gaps(self, scales: Tensor, means: Tensor, offset: Tensor) -> Tensor:
         """Scales [B, G, 3] with which Gaussians that stand off the rig cover what lies between them.
 
@@ -311,9 +320,8 @@ class FlexS(nn.Module):
         """
         with torch.no_grad():
             wide = covering(means, self.rig.atlas.valid)
-            away = ((offset.norm(dim=-1, keepdim=True) - RAISED[0]) / (RAISED[1] - RAISED[0])).clamp(0, 1)
             apart = ((wide[..., :1] / scales[..., :1] - APART[0]) / (APART[1] - APART[0])).clamp(0, 1)
-        return torch.lerp(scales, torch.maximum(scales, wide), away * apart)
+        return torch.lerp(scales, torch.maximum(scales, wide), _raised(offset) * apart)
 
     def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:
         """Where the Gaussians of shapes [B, K] with resting faces [B, 52] are before the network moves them."""
@@ -322,6 +330,11 @@ class FlexS(nn.Module):
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
         blendshapes = expression.blendshapes + rest * (1 - expression.blendshapes)
         return self.rig.anchors.frames(self.rig.pose(shape, blendshapes, expression.head_rotation))
+
+
+def _raised(offset: Tensor) -> Tensor:
+    """How far Gaussians with offsets [B, G, 3] count as standing off the rig, [B, G, 1] 0..1, without a gradient."""
+    return ((offset.detach().norm(dim=-1, keepdim=True) - RAISED[0]) / (RAISED[1] - RAISED[0])).clamp(0, 1)
 
 
 def _cell_points(rig: Rig, grid: int) -> Tensor:

@@ -31,3 +31,26 @@ def covering(positions: Tensor, grid: Tensor, shown: Tensor | None = None) -> Te
     spacing = total / count.clamp_min(1)
     wide = (SPREAD * spacing[:, grid]).clamp(LIMITS[0], LONGEST_RAISED)
     return wide[..., None] * wide.new_tensor([1.0, 1.0, FLATNESS])
+
+
+def averaged(values: Tensor, grid: Tensor, width: int) -> Tensor:
+    """Means [B, G, C] of values [B, G, C] over `width` x `width` of the texels, `width` even.
+
+    grid [256, 256] bool: the G texels. What repeats every `width` texels cancels out, and what changes evenly over the
+    texels stays as it is; so do, more and more towards the border of the grid, values near it.
+    """
+    maps = values.new_zeros(len(values), *grid.shape, values.shape[-1])
+    maps[:, grid] = values
+    share = (_box(grid[None, None].to(values), width) / width**2).permute(0, 2, 3, 1)[:, grid]
+    means = _box(maps.permute(0, 3, 1, 2), width).permute(0, 2, 3, 1)[:, grid] / (width**2 * share)
+    return torch.lerp(values, means, (2 * share - 1).clamp(0, 1))
+
+
+def _box(maps: Tensor, width: int) -> Tensor:
+    """Sums over `width` texels along both axes, across the seam at the back; the outermost two of a row count half."""
+    kernel = maps.new_ones(1, 1, width + 1)
+    kernel[..., 0] = kernel[..., -1] = 0.5
+    channels, half = maps.shape[1], width // 2
+    columns = F.conv2d(maps, kernel[..., None].expand(channels, -1, -1, -1), padding=(half, 0), groups=channels)
+    closed = F.pad(columns, (half, half, 0, 0), mode="circular")
+    return F.conv2d(closed, kernel[:, :, None].expand(channels, -1, -1, -1), groups=channels)

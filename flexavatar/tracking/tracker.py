@@ -46,7 +46,7 @@ class TrackedFace:
     `camera` sees the canonical head as the crop shows it (OpenCV, field of view 20 degrees).
     """
 
-    image: np.ndarray  # uint8 [S, S, 3], white outside the photo
+    image: np.ndarray  # uint8 [S, S, 3], white outside the photo; along the outline the person's colours alone
     matte: np.ndarray  # float32 [S, S] 0..1, the person
     crop: tuple[float, float, float]  # left, top, size in source pixels
     landmarks: np.ndarray  # [478, 2] crop pixels, as detected
@@ -96,12 +96,12 @@ class FaceTracker:
         report("finding the face")
         look = self.look(image, face)
         report("cutting out")
-        matte = self._matter.matte(look.pixels, look.known, look.landmarks)
+        cut_out = self._cut_out(look)
         report("tracking")
         fit = fit_landmarks(
             self.model, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None], CROP
         )
-        return _tracked(look, matte, fit)
+        return _tracked(look, *cut_out, fit)
 
     def look(self, image: np.ndarray, face: FaceChoice = None) -> Look:
         """The face in a photo, uint8 [H, W, 3], before the fit; parameters and errors as of `track_image`."""
@@ -120,19 +120,19 @@ class FaceTracker:
     ) -> list[TrackedFace]:
         """Faces of *one person*, with one shape that all of them share; cut out, each with its camera and expression.
 
-        A `shape` [K] that is known, as an avatar's, is kept. `progress` hears after each matte how many are done; the
+        A `shape` [K] that is known, as an avatar's, is kept. `progress` hears after each face how many are done; the
         faces without one are left out when it returns False. Raises ValueError for no looks.
         """
-        mattes = []
+        people = []
         for look in looks:
-            mattes.append(self._matter.matte(look.pixels, look.known, look.landmarks))
-            if progress is not None and not progress(len(mattes)):
+            people.append(self._cut_out(look))
+            if progress is not None and not progress(len(people)):
                 break
-        done = looks[: len(mattes)]
+        done = looks[: len(people)]
         landmarks = torch.from_numpy(np.stack([look.landmarks for look in done]))
         scores = torch.from_numpy(np.stack([look.face.scores for look in done]))
         fit = fit_person(self.model, landmarks, scores, CROP, shape)
-        return [_tracked(look, matte, fit[[i]]) for i, (look, matte) in enumerate(zip(done, mattes, strict=True))]
+        return [_tracked(look, *person, fit[[i]]) for i, (look, person) in enumerate(zip(done, people, strict=True))]
 
     def track_images(
         self, images: Sequence[np.ndarray], face: FaceChoice = None
@@ -152,13 +152,13 @@ class FaceTracker:
         return [next(tracked) if isinstance(item, Look) else item for item in seen]
 
     def track_video(
-        self, video: str | Path | Iterable[np.ndarray], fps: float | None = None, mattes: bool = False
+        self, video: str | Path | Iterable[np.ndarray], fps: float | None = None
     ) -> list[TrackedFace | None]:
         """Track the main person of a video: a path, or upright frames uint8 [H, W, 3].
 
         One shape is shared by all frames, fits are warm-started and poses and expressions smoothed (One-Euro
         filter). A frame without the face gives None. `fps` is the rate of `video` given as frames (default 25).
-        Only with `mattes` are people cut out (driving needs none); else the matte is 1 where the crop shows the frame.
+        Nobody is cut out, since driving needs no mattes: they are 1 where the crop shows the frame.
 
         Raises UnreadableVideo, and NoFaceFound if no frame shows a face.
         """
@@ -175,7 +175,7 @@ class FaceTracker:
             raise NoFaceFound(
                 "No frame of the video shows a face. Use a clip in which the face is seen from the front."
             )
-        return self._fit_video(found, fps, mattes)
+        return self._fit_video(found, fps)
 
     def follow(self, frames: Iterable[np.ndarray], choose: Choose | None = None) -> Iterator[Look | None]:
         """One person frame by frame, None where they are not seen; the whole picture is searched only for who is lost.
@@ -223,7 +223,7 @@ class FaceTracker:
         faces = self._detector.detect_everyone(frame) if thorough else self._detector.detect(frame, False)
         return _look(frame, choose(frame, faces) if faces else None)
 
-    def _fit_video(self, looks: list[Look | None], fps: float, mattes: bool) -> list[TrackedFace | None]:
+    def _fit_video(self, looks: list[Look | None], fps: float) -> list[TrackedFace | None]:
         seen = [look for look in looks if look is not None]
         chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SHAPE_FRAMES).round().astype(int))]
         points = torch.from_numpy(np.stack([look.landmarks for look in chosen]))
@@ -248,9 +248,11 @@ class FaceTracker:
                 self.model, observed, score, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
             )
             last_crop = look.crop
-            matte = self._matter.matte(look.pixels, look.known, look.landmarks) if mattes else look.known
-            tracked.append(_tracked(look, matte, fit))
+            tracked.append(_tracked(look, look.pixels, look.known, fit))
         return tracked
+
+    def _cut_out(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
+        return self._matter.cut_out(look.pixels, look.known, look.landmarks)
 
 
 @dataclass(frozen=True)
@@ -341,9 +343,9 @@ def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
     return torch.cat([translation[:, :2] + shift * depth, depth], -1)
 
 
-def _tracked(look: Look, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
+def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
     return TrackedFace(
-        image=look.pixels,
+        image=image,
         matte=matte,
         known=look.known,
         crop=(float(look.crop.left), float(look.crop.top), float(look.crop.size)),

@@ -120,6 +120,22 @@ def test_colours_are_corrected_where_the_view_shows_them(case: Case) -> None:
     assert strength[front].mean() > 0.01 and strength[behind].mean() < 0.001
 
 
+def test_what_no_view_shows_stays_as_it_was(case: Case) -> None:
+    def change(prior_weight: float) -> tuple[float, float]:
+        """Of the picture from the front, and of the Gaussians at the back (metres)."""
+        settings = quick(steps=20, learning_rate=0.05, prior_weight=prior_weight)
+        head, _ = fit_head(case.model, case.head, [case.view(0)], settings)
+        expression = Expression.from_code(case.view().expression[None])
+        with torch.no_grad():
+            before, after = (case.model.decode(one, expression).means[0] for one in (case.head, head))
+        behind = before[:, 2] < -0.13
+        return case.psnr(head, case.view(0)), (after - before)[behind].norm(dim=-1).mean().item()
+
+    free, held = change(0.0), change(2.0)
+    assert held[1] < 0.5 * free[1]
+    assert held[0] > case.psnr(case.head, case.view(0)) + 1
+
+
 def test_the_same_seed_gives_the_same_code(case: Case) -> None:
     views = [case.view(yaw) for yaw in (-30, -10, 10, 30)]
     codes = [fit_head(case.model, case.head, views, quick(seed=seed))[0].code for seed in (3, 3, 8)]

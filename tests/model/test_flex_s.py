@@ -15,6 +15,7 @@ from flexavatar.model.flex_s import FLEX_S, N_COPIES, FlexS, FlexSObservation
 from flexavatar.model.observation import observe
 from flexavatar.render import render
 from flexavatar.rig import Rig
+from flexavatar.rig.covering import averaged
 from flexavatar.texture.shells import SHELL_CHANNELS
 from flexavatar.tracking import track_image
 
@@ -191,3 +192,18 @@ def test_bfloat16_stays_close(made, network):
         half = twin.decode(twin.encode(observation), expression)
     assert (full.means - half.means).abs().mean() < 2e-3
     assert (full.colors - half.colors).abs().mean() < 2e-2
+
+
+def test_averaging_takes_ripples_out_and_keeps_slopes() -> None:
+    grid = torch.zeros(256, 256, dtype=torch.bool)
+    grid[:200] = True
+    row, column = grid.nonzero().unbind(-1)
+    around = 2 * torch.pi * (column + 0.5) / 256
+    slope = torch.stack([torch.cos(around), torch.sin(around), 0.01 * row], -1)
+    ripples = 0.3 * torch.sign(torch.sin(2 * torch.pi * column / 8) + 0.5)[:, None] * torch.ones(1, 3)
+    ripples = ripples - ripples.mean()
+    inside = (row > 8) & (row < 190)
+    assert (averaged(slope[None], grid, 8)[0] - slope)[inside].abs().max() < 0.01, "also across the seam"
+    assert (averaged(ripples[None], grid, 8)[0])[inside].abs().max() < 0.01
+    last = row == 199
+    assert torch.allclose(averaged(slope[None], grid, 8)[0][last], slope[last], atol=0.02)
