@@ -123,7 +123,7 @@ class FaceTracker:
         A `shape` [K] that is known, as an avatar's, is kept. `progress` hears after each face how many are done; the
         faces without one are left out when it returns False. Raises ValueError for no looks.
         """
-        people = []
+        people: list[tuple[np.ndarray, np.ndarray]] = []
         for look in looks:
             people.append(self._cut_out(look))
             if progress is not None and not progress(len(people)):
