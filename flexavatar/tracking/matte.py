@@ -90,7 +90,7 @@ class Matter:
 
 
 def _refined(photo: np.ndarray, coarse: np.ndarray, reach: int) -> np.ndarray:
-    """Alpha [H, W] of a photo [H, W, 3] in 0..1: `coarse`, but solved for `reach` pixels around what that leaves open."""
+    """Alpha [H, W] of a photo [H, W, 3] in 0..1: `coarse`, solved for `reach` pixels around what that leaves open."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     person = cv2.erode((coarse > 1 - _UNSURE).astype(np.uint8), disc) > 0
     background = cv2.dilate((coarse > _UNSURE).astype(np.uint8), disc) == 0
