@@ -45,7 +45,7 @@ class FitSettings:
     color_rate: float = 0.0  # 0..1, of a correction to the colour of each Gaussian
     views_per_step: int = 1
     weights: PhotometricWeights = field(default_factory=PhotometricWeights)
-    prior_weight: float = 0.0  # of the changes of Gaussians that no observation shows
+    prior_weight: float = 0.0  # of the changes of Gaussians that no observation shows; above 0 outlines stay, too
     matte_weight: float = 0.5  # of the L1 distance between the rendered opacity and the matte
     patience: int = 30  # steps without progress after which to stop
     least_gain: float = 0.003  # share of the loss that counts as progress
@@ -227,7 +227,8 @@ def _loss(
     compared = weight * ~_edge(matte)
     shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
-    loss = loss + settings.matte_weight * l1(picture.alpha * weight, matte * weight)
+    unknown = picture.alpha if starts is None else starts.alphas(chosen, picture.alpha)
+    loss = loss + settings.matte_weight * l1(picture.alpha, matte * weight + unknown * (1 - weight))
     return loss if starts is None else loss + settings.prior_weight * starts.left_by(decoded, chosen)
 
 
@@ -236,7 +237,12 @@ class _Starts:
     """What was decoded before fitting, for the expressions of some of the observations."""
 
     gaussians: dict[int, Gaussians]  # [G], by the observation's index
+    drawn: dict[int, Tensor]  # [1, H, W] their opacity in the observation's picture
     unseen: Tensor  # [G] 1 for Gaussians that none of them shows, 0 for those that one shows well
+
+    def alphas(self, chosen: Sequence[int], others: Tensor) -> Tensor:
+        """Opacities [B, 1, H, W] of the chosen observations at the start; `others` for those that are not known."""
+        return torch.stack([self.drawn.get(index, others[i]) for i, index in enumerate(chosen)])
 
     def left_by(self, now: Gaussians, chosen: Sequence[int]) -> Tensor:
         """How far Gaussians [B, G] of the chosen observations that nobody sees have come from where they were."""
@@ -255,6 +261,7 @@ class _Starts:
 def _starts(decode: DecodeCode, code: Tensor, observations: Sequence[FitObservation]) -> _Starts:
     count = len(observations)
     decoded: dict[int, Gaussians] = {}
+    drawn: dict[int, Tensor] = {}
     shown = torch.zeros((), device=code.device)
     for index in torch.linspace(0, count - 1, min(count, MOST_STARTS)).round().int().tolist():
         view = observations[index]
@@ -264,9 +271,10 @@ def _starts(decode: DecodeCode, code: Tensor, observations: Sequence[FitObservat
         # The derivative of a picture by a colour is how much of the picture has that colour.
         colors = gaussians.colors.clone().requires_grad_()
         picture = render(replace(gaussians, colors=colors), Camera.stack([view.camera]))
+        drawn[index] = picture.alpha[0].detach()
         (amount,) = torch.autograd.grad((picture.rgb * view.weight).sum(), colors)
         shown = shown + amount[0, :, 0]
-    return _Starts(decoded, (1 - shown / SHOWN).clamp(0, 1))
+    return _Starts(decoded, drawn, (1 - shown / SHOWN).clamp(0, 1))
 
 
 def _edge(mattes: Tensor) -> Tensor:

@@ -136,6 +136,24 @@ def test_what_no_view_shows_stays_as_it_was(case: Case) -> None:
     assert held[0] > case.psnr(case.head, case.view(0)) + 1
 
 
+def test_outlines_stay_where_nothing_is_compared(case: Case) -> None:
+    below = torch.ones(1, SIZE, SIZE)
+    below[:, SIZE // 2 :] = 0  # as below the rim of a bust
+    seen = replace(case.view(0), weight=below)
+
+    def change(prior_weight: float) -> float:
+        settings = quick(steps=20, learning_rate=0.05, matte_weight=2.0, prior_weight=prior_weight)
+        head, _ = fit_head(case.model, case.head, [seen], settings)
+        expression = Expression.from_code(seen.expression[None])
+        with torch.no_grad():
+            before, after = (
+                render(case.model.decode(one, expression)[0], seen.camera).alpha for one in (case.head, head)
+            )
+        return ((after - before).abs() * (1 - below)).sum().item()
+
+    assert change(0.3) < 0.6 * change(0.0)
+
+
 def test_the_same_seed_gives_the_same_code(case: Case) -> None:
     views = [case.view(yaw) for yaw in (-30, -10, 10, 30)]
     codes = [fit_head(case.model, case.head, views, quick(seed=seed))[0].code for seed in (3, 3, 8)]
