@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from flexavatar.camera import HEAD_CENTER, Camera
 from flexavatar.expression import Expression
@@ -223,8 +224,9 @@ def _loss(
         torch.stack([getattr(view, name) for view in views]) for name in ("image", "matte", "weight")
     )
     target = image * matte + background[:, None, None] * (1 - matte)
-    # Where the photo cannot be compared, the target is the rendering itself.
-    compared = weight * ~_edge(matte)
+    # Elsewhere the target is the rendering itself: what reaches beyond the person has to become transparent there,
+    # not to take the background's colour.
+    compared = weight * _inside(matte)
     shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
     unknown = picture.alpha if starts is None else starts.alphas(chosen, picture.alpha)
@@ -277,11 +279,10 @@ def _starts(decode: DecodeCode, code: Tensor, observations: Sequence[FitObservat
     return _Starts(decoded, drawn, (1 - shown / SHOWN).clamp(0, 1))
 
 
-def _edge(mattes: Tensor) -> Tensor:
-    """Pixels [N, 1, H, W] of the person near the background, whose colour is in theirs."""
+def _inside(mattes: Tensor) -> Tensor:
+    """Pixels [N, 1, H, W] of the person that are not at their edge, where colours are uncertain."""
     reach = mattes.shape[-1] // EDGE
-    inner = -torch.nn.functional.max_pool2d(-mattes, 2 * reach + 1, 1, reach)
-    return (mattes > 0.05) & (inner < 0.9)
+    return -F.max_pool2d(-mattes, 2 * reach + 1, 1, reach) > 0.9
 
 
 def moved(gaussians: Gaussians, motions: Tensor) -> Gaussians:
