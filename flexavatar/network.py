@@ -19,7 +19,7 @@ from flexavatar.tracking import TrackedFace
 FIT_STEPS: dict[Quality, int] = {"instant": 0, "fast": 30, "balanced": 100, "best": 300}
 CODE_RATE, COLOR_RATE = 0.06, 0.03  # learning rates of the code, and of the corrections to colours, 0..1
 MATTE_WEIGHT, PRIOR_WEIGHT = 2.0, 0.3  # outlines are most of what is left to fit; what no photo shows stays as it is
-START_SECONDS, STEP_SECONDS = 1.0, 0.4  # encoding, and a step of fitting, on 2 idle cores
+START_SECONDS, STEP_SECONDS = 1.0, 0.36  # encoding, and a step of fitting, on 2 idle cores (docs/timings.md)
 
 
 def fit_steps(quality: Quality, views: int) -> int:
