@@ -34,7 +34,8 @@ PRESETS: dict[Quality, CaptureSettings] = {
 }
 
 # Measured as CPU seconds of one thread, models loaded: 2 and 8 photos of 512 px, and a clip of 150 frames of 640 x 480
-# with "fast" and "balanced" (7.2 and 14.2 s in all). Other sizes are extrapolated; START_SECONDS is a guess.
+# with "fast" and "balanced" (7.2 and 14.2 s in all, before cutting out took 0.2 s a picture). Other sizes are
+# extrapolated; START_SECONDS is a guess.
 START_SECONDS = 1.5  # models load
 PICTURE_SECONDS = 0.32  # per picture: find the face, compare it, cut it out (0.2 of it), fit the rig
 DECODE_SECONDS = 8e-9  # per pixel of the clip

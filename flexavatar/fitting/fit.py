@@ -108,7 +108,7 @@ def fit(
     in_a_round = math.ceil(count / min(settings.views_per_step, count))
     window = min(2 * in_a_round, max(settings.steps // 2, 1))
 
-    starts = _starts(decode, code, observations) if settings.prior_weight > 0 else None
+    starts = _starts(decode, code, observations if settings.prior_weight > 0 else ())
     losses: list[float] = []
     learnable = (code, offsets, motions, corrections)
     best = _snapshot(learnable, math.inf, 0)
@@ -212,7 +212,7 @@ def _loss(
     background: Tensor,
     settings: FitSettings,
     perceptual: Sequence[PerceptualTerm],
-    starts: _Starts | None,
+    starts: _Starts,
 ) -> Tensor:
     views = [observations[index] for index in chosen]
     expressions = torch.stack([view.expression for view in views]) + offsets[chosen]
@@ -229,9 +229,9 @@ def _loss(
     compared = weight * _inside(matte)
     shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
-    unknown = picture.alpha if starts is None else starts.alphas(chosen, picture.alpha)
+    unknown = starts.alphas(chosen, picture.alpha)
     loss = loss + settings.matte_weight * l1(picture.alpha, matte * weight + unknown * (1 - weight))
-    return loss if starts is None else loss + settings.prior_weight * starts.left_by(decoded, chosen)
+    return loss + settings.prior_weight * starts.left_by(decoded, chosen)
 
 
 @dataclass(frozen=True)
@@ -261,6 +261,7 @@ class _Starts:
 
 
 def _starts(decode: DecodeCode, code: Tensor, observations: Sequence[FitObservation]) -> _Starts:
+    """Decoded for up to MOST_STARTS of the observations, evenly spread; without any, nothing is held."""
     count = len(observations)
     decoded: dict[int, Gaussians] = {}
     drawn: dict[int, Tensor] = {}
