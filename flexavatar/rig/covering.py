@@ -48,9 +48,9 @@ def averaged(values: Tensor, grid: Tensor, width: int) -> Tensor:
 
 def _box(maps: Tensor, width: int) -> Tensor:
     """Sums over `width` texels along both axes, across the seam at the back; the outermost two of a row count half."""
-    kernel = maps.new_ones(1, 1, width + 1)
-    kernel[..., 0] = kernel[..., -1] = 0.5
-    channels, half = maps.shape[1], width // 2
-    columns = F.conv2d(maps, kernel[..., None].expand(channels, -1, -1, -1), padding=(half, 0), groups=channels)
+    kernel = maps.new_ones(1, 1, width + 1, 1)
+    kernel[:, :, 0] = kernel[:, :, -1] = 0.5
+    half = width // 2
+    columns = F.conv2d(maps.reshape(-1, 1, *maps.shape[2:]), kernel, padding=(half, 0))
     closed = F.pad(columns, (half, half, 0, 0), mode="circular")
-    return F.conv2d(closed, kernel[:, :, None].expand(channels, -1, -1, -1), groups=channels)
+    return F.conv2d(closed, kernel.mT).reshape(maps.shape)
