@@ -1,7 +1,8 @@
 """Pictures of Gaussians: one function, three renderers that agree (gsplat on CUDA, Numba on the CPU, a slow reference).
 
-Conventions are those of gsplat 1.5 "classic": each ellipse is blurred by 0.3 px^2, alphas are at most 0.999
-and count from 1/255, a pixel is finished when its transmittance would fall to 1e-4.
+Conventions are those of gsplat 1.5 "antialiased" with the blur of Mip-Splatting: 0.1 px^2 on each ellipse, about what
+a pixel averages over, with the opacity lowered by as much as the ellipse grew, so that heads seen small neither thicken
+nor thin. Alphas are at most 0.999 and count from 1/255, a pixel is finished when its transmittance would fall to 1e-4.
 """
 
 from __future__ import annotations

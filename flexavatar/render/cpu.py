@@ -124,7 +124,7 @@ class _Draw(torch.autograd.Function):
         )
         outputs = [_zeros(values) for values in sets]
         if any(ctx.needs_input_grad[2:]):
-            arrays = [_array(values) for values in sets[:3]]
+            arrays = [_array(values) for values in sets[:4]]
             images = (rgb.numpy(), alpha.numpy()[:, 0], depth.numpy()[:, 0], g_rgb, g_alpha[:, 0], g_depth[:, 0])
             pair_grads = _pair_buffer(max(len(drawn.ids) for drawn in ctx.drawn))
             for i, (view, drawn) in enumerate(zip(ctx.views, ctx.drawn, strict=True)):

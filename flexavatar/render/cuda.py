@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flexavatar.camera import Camera
 from flexavatar.gaussians import Gaussians
+from flexavatar.render.reference import BLUR
 from flexavatar.render.rendering import Rendering
 
 
@@ -43,9 +44,11 @@ def rasterize_gsplat(
         camera.width,
         camera.height,
         near_plane=near,
+        eps2d=BLUR,
         packed=False,
         backgrounds=backgrounds,
         render_mode="RGB+ED",
+        rasterize_mode="antialiased",
     )
     values = values.reshape(-1, *values.shape[-3:]).movedim(-1, 1)
     alpha = alpha.reshape(-1, *alpha.shape[-3:]).movedim(-1, 1)

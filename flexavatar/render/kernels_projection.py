@@ -1,7 +1,7 @@
 """Numba kernels between 3D Gaussians and their image-plane ellipses (EWA splatting), forward and backward.
 
-Conventions are those of gsplat 1.5 "classic": 0.3 px of blur on the covariance, view rays clamped to
-1.3 times the field of view in the Jacobian, cutoff at an alpha of 1/255.
+Conventions are those of gsplat 1.5 "antialiased": blur on the covariance with the opacity lowered in return, view rays
+clamped to 1.3 times the field of view in the Jacobian, cutoff at an alpha of 1/255.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ prepare_cache()
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
 _f32 = np.float32
 _ZERO, _HALF, _ONE, _TWO = _f32(0), _f32(0.5), _f32(1), _f32(2)
-_BLUR = _f32(0.3)  # px^2
+_BLUR = _f32(0.1)  # px^2
 _MIN_ALPHA = _f32(1 / 255)
 _MARGIN = _f32(0.15)  # of the image side, on each side
 CHUNK = 1024  # Gaussians that a thread takes at a time
@@ -79,6 +79,13 @@ def _axis_row(t, r0, r1, r2, scales):
     )
 
 
+@njit(inline="always")
+def _squared_area(a, b):
+    """Of the parallelogram of two vectors: |a|^2 |b|^2 - (a b)^2, which would cancel for an ellipse seen edge-on."""
+    x, y, z = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+    return x * x + y * y + z * z
+
+
 @njit(**_OPTIONS)
 def project(counters, means, quats, scales, opacities, colors, view, lens, width, height, near, splats, boxes):
     """Ellipses of all Gaussians: fills `splats` [G, 10] and `boxes` [G, 4] int32.
@@ -110,12 +117,18 @@ def project(counters, means, quats, scales, opacities, colors, view, lens, width
             t1 = _screen_row(fy * per_z, min(max(v, top), bottom), view[1], view[2])
             a0 = _axis_row(t0, r0, r1, r2, scales[n])
             a1 = _axis_row(t1, r0, r1, r2, scales[n])
-            xx, xy, yy = _dot(a0, a0) + _BLUR, _dot(a0, a1), _dot(a1, a1) + _BLUR
+            xx, xy, yy = _dot(a0, a0), _dot(a0, a1), _dot(a1, a1)
+            sharp = _squared_area(a0, a1)
+            det = sharp + _BLUR * (xx + yy + _BLUR)
+            opacity *= math.sqrt(sharp / det)
+            if not opacity >= _MIN_ALPHA:
+                continue
+            xx += _BLUR
+            yy += _BLUR
             x, y = fx * u + cx, fy * v + cy
             reach = _TWO * math.log(opacity / _MIN_ALPHA)
             rx, ry = math.sqrt(reach * xx), math.sqrt(reach * yy)
-            det = xx * yy - xy * xy
-            if not (det > _ZERO and x + rx > _ZERO and x - rx < w and y + ry > _ZERO and y - ry < h):
+            if not (x + rx > _ZERO and x - rx < w and y + ry > _ZERO and y - ry < h):
                 continue
             # Pixel centres lie at + 0.5. Clamped as floats: a huge float has no defined integer.
             x0, x1 = max(math.ceil(x - rx - _HALF), _ZERO), min(math.floor(x + rx - _HALF) + _ONE, w)
@@ -133,7 +146,7 @@ def project(counters, means, quats, scales, opacities, colors, view, lens, width
 
 @njit(**_OPTIONS)
 def project_backward(
-    counters, means, quats, scales, view, lens, width, height, splats, starts, places, pair_grads,
+    counters, means, quats, scales, opacities, view, lens, width, height, splats, starts, places, pair_grads,
     d_means, d_quats, d_scales, d_opacities, d_colors,
 ):  # fmt: skip
     """Chain the gradients of (Gaussian, tile) pairs back to the Gaussians; adds to the `d_` arrays.
@@ -165,7 +178,8 @@ def project_backward(
                 g_green += grad[GREEN]
                 g_blue += grad[BLUE]
                 g_depth += grad[DEPTH]
-            d_opacities[n] += g_opacity
+            kept = splats[n, OPACITY] / opacities[n]  # what the blur left of the opacity
+            d_opacities[n] += kept * g_opacity
             d_colors[n, 0] += g_red
             d_colors[n, 1] += g_green
             d_colors[n, 2] += g_blue
@@ -186,6 +200,11 @@ def project_backward(
             e00, e01 = g_xx * p0 + half * p1, g_xx * p1 + half * p2
             e10, e11 = half * p0 + g_yy * p1, half * p1 + g_yy * p2
             c00, c01, c11 = -(p0 * e00 + p1 * e10), -(p0 * e01 + p1 * e11), -(p1 * e01 + p2 * e11)
+
+            # kept^2 = det(cov - blur) / det(cov): d_kept = kept_gain ((1 - kept^2) P - blur det(P) I).
+            kept_gain = _HALF * g_opacity * opacities[n] / kept
+            lost, even = kept_gain * (_ONE - kept * kept), kept_gain * _BLUR * (p0 * p2 - p1 * p1)
+            c00, c01, c11 = c00 + lost * p0 - even, c01 + lost * p1, c11 + lost * p2 - even
 
             # cov = A A^T + blur, A = T R diag(s).
             h0 = (

@@ -11,11 +11,12 @@ from flexavatar.camera import Camera
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.rendering import Rendering
 
-BLUR = 0.3  # px^2, added to the covariance of every ellipse
+BLUR = 0.1  # px^2, added to the covariance of every ellipse
 RAY_LIMIT = 0.15  # the Jacobian is evaluated at most this share of the image side outside the image
 MAX_ALPHA = 0.999
 MIN_ALPHA = 1 / 255
 MIN_TRANSMITTANCE = 1e-4
+LEAST_SHARE = 1e-12  # of an ellipse's squared area that the blur leaves; keeps its root differentiable
 
 
 def rasterize_reference(
@@ -65,13 +66,17 @@ def _draw(
     zero = torch.zeros_like(z)
     jacobian = torch.stack([fx / z, zero, -fx * ray_x / z, zero, fy / z, -fy * ray_y / z], -1).unflatten(-1, (2, 3))
     axes = jacobian @ rotation @ (rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :])  # [G, 2, 3]
-    conics = torch.linalg.inv(axes @ axes.mT + BLUR * torch.eye(2).to(axes))
+    sharp = axes @ axes.mT
+    blurred = sharp + BLUR * torch.eye(2).to(axes)
+    shares = (torch.linalg.det(sharp) / torch.linalg.det(blurred)).clamp(min=LEAST_SHARE)
+    opacities = gaussians.opacities * shares.sqrt()
+    conics = torch.linalg.inv(blurred)
     centers = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
 
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([columns, rows], -1).reshape(-1, 2).to(centers) + 0.5
     offsets = pixels - centers[:, None]  # [G, H*W, 2]
-    alphas = gaussians.opacities[:, None] * torch.exp(-0.5 * ((offsets @ conics) * offsets).sum(-1))
+    alphas = opacities[:, None] * torch.exp(-0.5 * ((offsets @ conics) * offsets).sum(-1))
     alphas = alphas.clamp(max=MAX_ALPHA)
     if cutoffs:
         alphas = torch.where(alphas >= MIN_ALPHA, alphas, 0)

@@ -6,9 +6,9 @@ import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 import type { Bundle, BundleCamera } from "./bundle";
 import { AvatarMesh } from "./splats";
 
-// The Python renderer's conventions, so that a browser shows the same picture: every ellipse is blurred by 0.3 px^2,
-// alphas count from 1/255, and a splat ends where an opaque one falls to that.
-const BLUR = 0.3;
+// The Python renderer's conventions, so that a browser shows the same picture: every ellipse is blurred by 0.1 px^2 and
+// fades by as much as it grew, alphas count from 1/255, and a splat ends where an opaque one falls to that.
+const BLUR = 0.1;
 const LEAST_ALPHA = 1 / 255;
 const REACH = Math.sqrt(2 * Math.log(255)); // standard deviations
 
@@ -48,8 +48,8 @@ export class Stage {
     this.spark = new SparkRenderer({
       renderer: this.renderer,
       accumExtSplats: true,
-      preBlurAmount: BLUR,
-      blurAmount: 0,
+      preBlurAmount: 0, // this one would not fade
+      blurAmount: BLUR,
       minAlpha: LEAST_ALPHA,
       maxStdDev: REACH,
       sortRadial: false,
