@@ -1,4 +1,7 @@
-"""Draw a contact sheet: each row a photo, its avatar from five sides, and three expressions."""
+"""Draw a contact sheet: each row a photo, its avatar from five sides, and three expressions.
+
+With `--close`, also a sheet of close-ups of each photo: its name with "_close.png", beside OUTPUT.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,23 @@ import numpy as np
 from PIL import Image
 
 from flexavatar import Avatar, Expression, FlexAvatarPipeline
+from flexavatar.camera import Camera
 from flexavatar.export import write_image
 from flexavatar.images import read_image
+from flexavatar.rig import Rig
 
 YAWS = (0, 30, 60, 90, 180)  # degrees
 MOUTH = {"jawOpen": 0.7, "tongueOut": 0.4, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}
-EXPRESSIONS = (Expression.of("smile"), Expression.of(MOUTH), Expression.of("blink"))
+NEUTRAL, SMILE, BLINK = Expression.neutral(), Expression.of("smile"), Expression.of("blink")
+EXPRESSIONS = (SMILE, Expression.of(MOUTH), BLINK)
+
+FACE_CENTER, FACE_HEIGHT = (0.0, -0.01, -0.05), 0.24  # metres, canonical head frame
+FACE_SIZE, DETAIL_SIZE = 1024, 512  # pixels
+EYE_HEIGHT, MOUTH_HEIGHT = 0.05, 0.07  # metres that a detail shows from top to bottom
+RIGHT_EYE, LEFT_EYE, MOUTH_MIDDLE = (468,), (473,), (13, 14)  # MediaPipe's landmarks
+TURNED = 25  # degrees
+LIDS = (NEUTRAL, Expression(0.5 * BLINK.blendshapes, BLINK.head_rotation), BLINK)
+LIPS = (NEUTRAL, SMILE, Expression.of({"jawOpen": 0.7}))
 
 
 def row(photo: Path, avatar: Avatar, size: int) -> np.ndarray:
@@ -25,6 +39,25 @@ def row(photo: Path, avatar: Avatar, size: int) -> np.ndarray:
         *(avatar.render(expression, size=size) for expression in EXPRESSIONS),
     ]
     return np.concatenate(cells, axis=1)
+
+
+def close_ups(avatar: Avatar) -> np.ndarray:
+    """Uint8 [2048, 2560, 3]: the face from two sides; on its right the eyes, and the mouth from the same two sides."""
+    landmarks = Rig.load().landmarks(Rig.load().pose(avatar.shape, avatar.rest))
+
+    def detail(points: tuple[int, ...], height: float, yaw: float, expressions: tuple[Expression, ...]) -> np.ndarray:
+        x, y, z = landmarks[list(points)].mean(0).tolist()
+        camera = Camera.orbit(yaw, 0, DETAIL_SIZE, height, (x, y, z))
+        return np.concatenate([avatar.render(expression, camera=camera) for expression in expressions], axis=1)
+
+    cameras = [Camera.orbit(yaw, 0, FACE_SIZE, FACE_HEIGHT, FACE_CENTER) for yaw in (0, TURNED)]
+    details = [
+        detail(RIGHT_EYE, EYE_HEIGHT, 0, LIDS),
+        detail(LEFT_EYE, EYE_HEIGHT, 0, LIDS),
+        detail(MOUTH_MIDDLE, MOUTH_HEIGHT, 0, LIPS),
+        detail(MOUTH_MIDDLE, MOUTH_HEIGHT, TURNED, LIPS),
+    ]
+    return np.concatenate([np.concatenate([avatar.render(camera=c) for c in cameras]), np.concatenate(details)], axis=1)
 
 
 def _square(image: np.ndarray, size: int) -> np.ndarray:
@@ -39,10 +72,18 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/astronaut_sheet.png"))
     parser.add_argument("--quality", default="balanced", help="as of `flexavatar create`")
+    parser.add_argument("--close", action="store_true", help="also draw close-ups of face, eyes and mouth")
     parser.add_argument("--size", type=int, default=256, help="side of one cell in pixels")
     args = parser.parse_args()
+    rows = []
     with FlexAvatarPipeline.from_pretrained() as pipeline:
-        rows = [row(photo, pipeline.create(photo, "largest", quality=args.quality), args.size) for photo in args.photos]
+        for photo in args.photos:
+            avatar = pipeline.create(photo, "largest", quality=args.quality)
+            rows.append(row(photo, avatar, args.size))
+            if args.close:
+                path = args.output.with_name(f"{photo.stem}_close.png")
+                write_image(path, close_ups(avatar))
+                print(f"wrote {path}")
     write_image(args.output, np.concatenate(rows, axis=0))
     print(f"wrote {args.output}")
 

@@ -44,9 +44,9 @@ def expression_of(avatar: Avatar, view: TrackedFace) -> Expression:
     return Expression(above_rest(view.blendshapes, avatar.rest), view.head_rotation)
 
 
-def over_white(view: TrackedFace) -> tuple[Tensor, Tensor]:
-    """The view's person over white [3, S, S] and the matte [S, S], at the measured size."""
-    size = (MEASURED_SIZE, MEASURED_SIZE)
-    image = torch.from_numpy(cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)).permute(2, 0, 1) / 255
-    matte = torch.from_numpy(cv2.resize(view.matte, size, interpolation=cv2.INTER_AREA))
+def over_white(view: TrackedFace, size: int = MEASURED_SIZE) -> tuple[Tensor, Tensor]:
+    """The view's person over white [3, size, size] and the matte [size, size]."""
+    shape = (size, size)
+    image = torch.from_numpy(cv2.resize(view.image, shape, interpolation=cv2.INTER_AREA)).permute(2, 0, 1) / 255
+    matte = torch.from_numpy(cv2.resize(view.matte, shape, interpolation=cv2.INTER_AREA))
     return image * matte + 1 - matte, matte

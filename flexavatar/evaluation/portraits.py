@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from flexavatar.capture.held_out import MEASURED_SIZE, draw, expression_of, over_white
 from flexavatar.errors import FlexAvatarError, NoFaceFound
+from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.faces import as_pixels, compare_motion, see_face
 from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
-from flexavatar.evaluation.metrics import csim, psnr, ssim
+from flexavatar.evaluation.metrics import csim, detail, perceptual, psnr, shows_through, ssim
 from flexavatar.evaluation.table import Row
 from flexavatar.fitting.observation import observe_face
 from flexavatar.images import read_image
+from flexavatar.rig import Rig
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
     from flexavatar.tracking import FaceTracker, TrackedFace
 
 YAWS = (0, 30, -30, 45, -45)  # degrees of the views whose identity is compared with the photo's
-INPUT, BUST, REENACTED = "input view", "input view, bust", "cross-reenactment"
+INPUT, BUST, CLOSE, REENACTED = "input view", "input view, bust", "close-up", "cross-reenactment"
+DETAIL_SIZE = 512  # pixels: of the tracked photo
 
 
 def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path], report: Report = quiet) -> Measured:
@@ -30,6 +34,7 @@ def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path]
 
     "input view": the photo's camera and expression, over white at 256 px; PSNR and SSIM inside the photo's matte.
     "input view, bust" leaves out what lies below the rig's bust, where no avatar reaches, and at the photo's border.
+    Both also at 512 px, where detail counts. "close-up": how much of the face, from near, its front does not cover.
     "0 degrees" and so on: the neutral face; CSIM to the photo, 0 if the render shows no face. "cross-reenactment": the
     avatar with expression, head rotation and camera of the next portrait (the last takes the first); AED and APD
     between the render and that portrait. "faces" is the share of renders in which a face is found.
@@ -62,13 +67,9 @@ def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path]
 def _portrait(
     avatar: Avatar, photo: TrackedFace, driver: TrackedFace, tracker: FaceTracker
 ) -> tuple[list[Row], list[np.ndarray]]:
-    target, matte = over_white(photo)
-    own = draw(avatar, photo)
-    reached = matte * observe_face(photo, avatar.rest, MEASURED_SIZE).weight[0]
-    rows: list[Row] = [
-        {"view": view, "psnr": psnr(own, target, inside), "ssim": ssim(own, target, inside)}
-        for view, inside in ((INPUT, matte), (BUST, reached))
-    ]
+    (target, own, rows), (_, _, fine) = (_input_views(avatar, photo, size) for size in (MEASURED_SIZE, DETAIL_SIZE))
+    front = front_alpha(avatar.gaussians(), Rig.load().pose(avatar.shape, avatar.rest))
+    rows += [*fine, {"view": CLOSE, "through": shows_through(*front)}]
     shown = [as_pixels(target), as_pixels(own)]
     person = see_face(tracker, photo.image)
     for yaw in YAWS:
@@ -83,3 +84,17 @@ def _portrait(
     moved = compare_motion(tracker, face, see_face(tracker, driver.image))
     rows.append({"view": REENACTED, **moved, "faces": float(face is not None)})
     return rows, [*shown, as_pixels(over_white(driver)[0]), drawn]
+
+
+def _input_views(avatar: Avatar, photo: TrackedFace, size: int) -> tuple[Tensor, Tensor, list[Row]]:
+    """Photo and avatar over white [3, size, size], and how they compare inside the matte and above the bust's rim."""
+    target, matte = over_white(photo, size)
+    own = draw(avatar, photo, size=size)
+    rows: list[Row] = []
+    for view, inside in ((INPUT, matte), (BUST, matte * observe_face(photo, avatar.rest, size).weight[0])):
+        row: Row = {"view": view, "psnr": psnr(own, target, inside), "ssim": ssim(own, target, inside)}
+        if size == DETAIL_SIZE:
+            row["view"] = f"{view}, {size} px"
+            row |= {"perceptual": perceptual(own, target, inside), **detail(own, target, inside)}
+        rows.append(row)
+    return target, own, rows

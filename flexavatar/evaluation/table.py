@@ -17,6 +17,12 @@ Row = dict[str, Any]  # what was measured ("head", "angle", ...), then the metri
 METRICS = {
     "psnr": ("PSNR, dB", 2),
     "ssim": ("SSIM", 3),
+    "perceptual": ("perceptual", 2),
+    "detail": ("detail", 3),
+    "energy_1": ("energy 1-2 px", 2),
+    "energy_2": ("energy 2-4 px", 2),
+    "energy_4": ("energy 4-8 px", 2),
+    "through": ("shows through, %", 2),
     "iou": ("matte IoU", 3),
     "akd": ("AKD, %", 2),
     "csim": ("CSIM (SFace)", 3),
