@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,9 @@ from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
+from flexavatar.residuals import Residuals, lid_shares
 from flexavatar.rig import Rig
+from flexavatar.rig.subdivision import subdivision
 from flexavatar.volume import raised
 
 if TYPE_CHECKING:
@@ -44,7 +46,6 @@ class NetworkCode:
 
     code: Tensor  # [T, D] the avatar code A
     detail: Tensor  # [G, C] features of the photo at the texels
-    corrections: Tensor  # [G, 3] to the decoded colours, from fitting
     source: NetworkSource
 
 
@@ -52,8 +53,8 @@ class NetworkCode:
 class Avatar:
     """A head of one Gaussian per texel of the rig's atlas: on the rig's surface, or where a network puts them.
 
-    Animated by 52 ARKit blendshapes; the head's rotation relative to the torso keeps the shoulders in
-    place. G is the number of valid texels of the rig.
+    Residuals divide the texels of the face and change every Gaussian. Animated by 52 ARKit blendshapes; the head's
+    rotation relative to the torso keeps the shoulders in place. G is the number of valid texels of the rig.
     """
 
     shape: Tensor  # [K] standard deviations of the rig's shape space
@@ -64,6 +65,7 @@ class Avatar:
     metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
     network: NetworkCode | None = None  # what a network knows beyond the rig avatar
     volume: Tensor | None = None  # [V] metres that hair raises the rig's vertices; see flexavatar.volume
+    residuals: Residuals | None = None  # what photos know beyond the rig and the network
 
     @cached_property
     def anchors(self) -> SurfaceAnchors:
@@ -79,6 +81,12 @@ class Avatar:
         A batched expression [B] gives batched Gaussians [B, G]. Head rotation turns the *torso* the other way,
         since the head itself never moves in this frame; `head_motion` is the camera's share.
         """
+        expression = expression or Expression.neutral()
+        plain = self.unrefined(expression)
+        return plain if self.residuals is None else self.residuals.apply(plain, expression.blendshapes)
+
+    def unrefined(self, expression: Expression | None = None) -> Gaussians:
+        """`gaussians` without the residuals: one a texel."""
         expression = expression or Expression.neutral()
         if self.network is not None:
             return self._decoded(self.network, expression)
@@ -117,7 +125,6 @@ class Avatar:
             rest=self.rest[None],
             colors=self.colors[None],
             opacities=self.opacities[None],
-            corrections=network.corrections[None],
         )
 
     def render(
@@ -203,8 +210,11 @@ class Avatar:
             tensors["volume"] = self.volume.half()
         metadata = dict(self.metadata)
         if self.network is not None:
-            tensors |= {name: getattr(self.network, name).half() for name in ("code", "detail", "corrections")}
+            tensors |= {name: getattr(self.network, name).half() for name in ("code", "detail")}
             metadata["network"] = asdict(self.network.source)
+        if self.residuals is not None:
+            values = {f.name: getattr(self.residuals, f.name) for f in fields(Residuals)}
+            tensors |= {f"residual_{name}": value.half() for name, value in values.items()}
         write_avatar_file(path, tensors, metadata, self.thumbnail)
 
     @staticmethod
@@ -228,9 +238,10 @@ class Avatar:
         metadata = dict(file.metadata)
         try:
             network = _network_code(file.tensors, metadata.pop("network", None), anchors)
+            residuals = _residuals(file.tensors, anchors)
         except (KeyError, TypeError, ValueError) as error:
             raise BadAvatarFile(f"{path} is damaged: its network's code cannot be read ({error}).") from error
-        return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network)
+        return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network, residuals=residuals)
 
     def bake(self, effort: Literal["quick", "measured"] = "measured") -> BakedAvatar:
         """The avatar as neutral Gaussians and deltas, which animate without decoding; see `flexavatar.baking.bake`."""
@@ -264,10 +275,29 @@ def _network_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> N
 
     if source is None:
         return None
-    code, detail, corrections = (tensors[name].float() for name in ("code", "detail", "corrections"))
-    if code.ndim != 2 or detail.ndim != 2 or len(detail) != anchors or corrections.shape != (anchors, 3):
-        raise ValueError(f"code {list(code.shape)}, detail {list(detail.shape)}, {list(corrections.shape)}")
-    return NetworkCode(code, detail, corrections, NetworkSource.from_json(source))
+    code, detail = (tensors[name].float() for name in ("code", "detail"))
+    if code.ndim != 2 or detail.ndim != 2 or len(detail) != anchors:
+        raise ValueError(f"code {list(code.shape)}, detail {list(detail.shape)}")
+    return NetworkCode(code, detail, NetworkSource.from_json(source))
+
+
+def _residuals(tensors: Mapping[str, Tensor], anchors: int) -> Residuals | None:
+    """Raises KeyError or ValueError."""
+    if "corrections" in tensors:  # files of version 0.1 knew colours alone
+        found = Residuals.of_colors(tensors["corrections"].float())
+        counts = (anchors,)
+    elif "residual_colors" in tensors:
+        found = Residuals(**{f.name: tensors[f"residual_{f.name}"].float() for f in fields(Residuals)})
+        counts = (anchors, len(subdivision()))
+    else:
+        return None
+    shapes = [tuple(getattr(found, f.name).shape) for f in fields(Residuals)]
+    count, lids = len(found), len(found.lids)
+    if count not in counts or shapes != [(count, 3), (count, 3), (count,), (count, 3), (lids, 3)]:
+        raise ValueError(f"residuals {shapes}")
+    if lids not in (0, len(lid_shares()[0])):
+        raise ValueError(f"{lids} lids")
+    return found
 
 
 def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None, volume: bool = True) -> Avatar:

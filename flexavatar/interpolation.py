@@ -14,6 +14,7 @@ from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
+from flexavatar.residuals import Residuals
 from flexavatar.rig import Rig
 
 TOLERANCE = 1e-3  # by which weights may miss a sum of 1
@@ -113,8 +114,7 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         if len(networks) < len(avatars) or len({network.source.sha256 for network in networks}) > 1:
             raise ValueError("These avatars were made by different models. Create them with the same one to mix them.")
         mixed_codes = {
-            name: _combined([getattr(network, name) for network in networks], weights)
-            for name in ("code", "detail", "corrections")
+            name: _combined([getattr(network, name) for network in networks], weights) for name in ("code", "detail")
         }
         network = NetworkCode(**mixed_codes, source=networks[0].source)
     models = {str(avatar.metadata.get("model", "")) for avatar in avatars}
@@ -122,7 +122,10 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         "model": models.pop() if len(models) == 1 else "mixed",
         "settings": {"interpolated": [round(float(weight), 4) for weight in weights]},
     }
-    return Avatar(**mixed, thumbnail=avatars[0].thumbnail, metadata=metadata, network=network, volume=volume)
+    residuals = Residuals.mixed([avatar.residuals for avatar in avatars], weights)
+    return Avatar(
+        **mixed, thumbnail=avatars[0].thumbnail, metadata=metadata, network=network, volume=volume, residuals=residuals
+    )
 
 
 def _combined(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

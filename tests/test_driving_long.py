@@ -110,8 +110,8 @@ def test_long_drives_of_a_network_avatar_decode_few_frames(
     source = NetworkSource.of(str(save_network(tmp_path / "small", 0)))
     generator = torch.Generator().manual_seed(1)
     code = torch.randn(SMALL.grid**2, SMALL.width, generator=generator)
-    detail, corrections = (torch.zeros(len(avatar.colors), channels) for channels in (SMALL.n_detail, 3))
-    made = replace(avatar, network=NetworkCode(code, detail, corrections, source))
+    detail = torch.zeros(len(avatar.colors), SMALL.n_detail)
+    made = replace(avatar, network=NetworkCode(code, detail, source))
     decoded = 0
     own = Avatar._decoded
 

@@ -16,6 +16,7 @@ from flexavatar.interpolation import interpolate
 from flexavatar.model.config import UpsamplerConfig
 from flexavatar.model.flex_s import FLEX_S, FlexS
 from flexavatar.model.pretrained import save_pretrained
+from flexavatar.network import fit_steps
 from flexavatar.pipeline import FlexAvatarPipeline
 from tests.conftest import EXAMPLE
 
@@ -50,7 +51,7 @@ def avatar(network: Path, stages) -> Avatar:
 
 
 def test_created_avatar_is_the_networks(avatar: Avatar, stages) -> None:
-    assert avatar.network is not None and avatar.metadata["fitting_steps"] == 30
+    assert avatar.network is not None and avatar.metadata["fitting_steps"] == sum(fit_steps("fast", 1))
     rig = replace(avatar, network=None)
     assert (avatar.gaussians().means - rig.gaussians().means).abs().max() > 1e-4
     assert "fitting" in dict(stages) and stages[-1] == ("done", 1.0)
@@ -110,8 +111,10 @@ def test_codes_interpolate(avatar: Avatar) -> None:
     other = replace(avatar, network=replace(avatar.network, code=-avatar.network.code))
     middle = interpolate([avatar, other], [0.25, 0.75])
     assert middle.network is not None
-    assert avatar.network.corrections.abs().max() > 0.01, "fitting corrects colours"
-    assert torch.allclose(middle.network.corrections, avatar.network.corrections, atol=1e-6)
+    assert avatar.residuals is not None and middle.residuals is not None
+    assert avatar.residuals.colors.abs().max() > 0.01, "fitting changes colours"
+    assert torch.allclose(middle.residuals.colors, avatar.residuals.colors, atol=1e-6)
+    assert torch.allclose(middle.residuals.lids, avatar.residuals.lids, atol=1e-6)
     assert torch.allclose(middle.network.code, -0.5 * avatar.network.code, atol=1e-6)
     with pytest.raises(ValueError, match="different models"):
         interpolate([avatar, replace(avatar, network=None)], [0.5, 0.5])

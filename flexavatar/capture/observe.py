@@ -16,7 +16,6 @@ from flexavatar.capture.progress import Reporter
 from flexavatar.capture.settings import CaptureSettings
 from flexavatar.errors import Cancelled, FlexAvatarError, NoFaceFound, UnreadableImage
 from flexavatar.tracking import FaceTracker, TrackedFace
-from flexavatar.tracking.crop import cut
 from flexavatar.tracking.tracker import FACE_ERRORS, FaceChoice, Look
 from flexavatar.videos import VideoInfo, read_video_frames, read_video_info
 
@@ -139,7 +138,7 @@ def _collected(
     for index, frame in enumerate(frames):
         if index in notes:
             note = notes[index]
-            looks[names[index]] = Look(note.crop, note.face, *cut(frame, note.crop))
+            looks[names[index]] = Look.at(frame, note.crop, note.face)
         if index >= last or not (report("collecting frames", index / (last + 1)) or stopped_before or not looks):
             break
     return looks

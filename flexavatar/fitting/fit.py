@@ -21,10 +21,6 @@ from flexavatar.render import render
 from flexavatar.rig.anchors import quaternions
 
 EDGE = 100  # part of the picture that the edge of a person is wide
-MOST_STARTS = 32  # observations: of a long video not every frame's Gaussians can be kept
-FAR = 0.02  # metres: as great a change of a Gaussian as another colour or opacity
-SHOWN = 0.1  # pixels of a picture that a Gaussian has to make up to count as seen
-SHRINKAGE = 4.0  # of corrections to colours, beside gradients of about 1
 
 
 class DecodeCode(Protocol):
@@ -43,10 +39,8 @@ class FitSettings:
     learning_rate: float = 1e-2  # of the code, at the start of the cosine
     expression_rate: float = 0.0  # of an offset to each observation's expression code
     camera_rate: float = 0.0  # radians, and tenths of metres, of a rigid correction to each observation's camera
-    color_rate: float = 0.0  # 0..1, of a correction to the colour of each Gaussian
     views_per_step: int = 1
     weights: PhotometricWeights = field(default_factory=PhotometricWeights)
-    prior_weight: float = 0.0  # of the changes of Gaussians that no observation shows; above 0 outlines stay, too
     matte_weight: float = 0.5  # of the L1 distance between the rendered opacity and the matte
     patience: int = 30  # steps without progress after which to stop
     least_gain: float = 0.003  # share of the loss that counts as progress
@@ -60,7 +54,6 @@ class FitResult:
     code: Tensor  # as the start
     expression_offsets: Tensor  # [N, Z], added to the expression codes of the N observations
     motions: Tensor  # [N, 6] rotation vector (radians) and translation (metres) of the head about its centre
-    corrections: Tensor  # [1, G, 3] to the decoded colours; [1, 1, 3] zeros where these are not fitted
     losses: tuple[float, ...]  # of each step, before it was taken
     best_step: int
     stopped: Literal["finished", "flat", "cancelled"]
@@ -91,16 +84,8 @@ def fit(
     code = code.detach().clone()
     offsets = torch.zeros(count, len(observations[0].expression), device=code.device)
     motions = torch.zeros(count, 6, device=code.device)
-    corrections = torch.zeros(1, 1, 3, device=code.device)
     learned = [(code, settings.learning_rate), (offsets, settings.expression_rate), (motions, settings.camera_rate)]
     groups = [{"params": [tensor.requires_grad_()], "lr": rate} for tensor, rate in learned if rate > 0]
-    if settings.color_rate > 0:
-        with torch.no_grad():
-            corrections = torch.zeros_like(decode(code, observations[0].expression[None]).colors)
-        # Adam's steps are of one size however small a gradient is: what the views hardly show would turn colourful.
-        # So gradients are brought to about 1 where there are any, and `eps` stops those far below.
-        corrections.requires_grad_().register_hook(_Scaled())
-        groups.append({"params": [corrections], "lr": settings.color_rate, "eps": 1.0, "weight_decay": SHRINKAGE})
     optimiser = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     batches = _batches(count, min(settings.views_per_step, count), settings.seed)
@@ -108,16 +93,15 @@ def fit(
     in_a_round = math.ceil(count / min(settings.views_per_step, count))
     window = min(2 * in_a_round, max(settings.steps // 2, 1))
 
-    starts = _starts(decode, code, observations if settings.prior_weight > 0 else ())
     losses: list[float] = []
-    learnable = (code, offsets, motions, corrections)
+    learnable = (code, offsets, motions)
     best = _snapshot(learnable, math.inf, 0)
     progressed, stopped = (0, math.inf), "finished"
     for step in range(settings.steps):
         chosen = next(batches)
         # Before a single colour a head would turn into it where it should be transparent.
         background = torch.full((3,), float((step + step // in_a_round) % 2), device=code.device)
-        loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual, starts)
+        loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual)
         losses.append(loss.item())
         if len(losses) >= window:
             recent = sum(losses[-window:]) / window
@@ -160,34 +144,21 @@ def fit_head(
         return model.decode(head.repeated(code, len(expressions)), expression)
 
     result = fit(decode, head.code, observations, settings, perceptual, progress, cancelled)
-    return replace(head, code=result.code, corrections=head.corrections + result.corrections), result
-
-
-class _Scaled:
-    """Gradients divided by the root mean square, over the Gaussians that have one, of the first."""
-
-    def __init__(self) -> None:
-        self.scale: Tensor | None = None
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        if self.scale is None:
-            seen = gradient.abs().sum(-1) > 0
-            self.scale = gradient[seen].square().mean().sqrt() if seen.any() else gradient.new_tensor(1.0)
-        return gradient / self.scale
+    return replace(head, code=result.code), result
 
 
 @dataclass(frozen=True)
 class _Best:
     """What was learned at the lowest loss so far."""
 
-    learned: tuple[Tensor, Tensor, Tensor, Tensor]  # code, offsets, motions, corrections
+    learned: tuple[Tensor, Tensor, Tensor]  # code, offsets, motions
     loss: float
     step: int
 
 
 def _snapshot(learned: Sequence[Tensor], loss: float, step: int) -> _Best:
-    code, offsets, motions, corrections = (tensor.detach().clone() for tensor in learned)
-    return _Best((code, offsets, motions, corrections), loss, step)
+    code, offsets, motions = (tensor.detach().clone() for tensor in learned)
+    return _Best((code, offsets, motions), loss, step)
 
 
 def _batches(count: int, size: int, seed: int):
@@ -206,19 +177,15 @@ def _loss(
     code: Tensor,
     offsets: Tensor,
     motions: Tensor,
-    corrections: Tensor,
     observations: Sequence[FitObservation],
     chosen: Sequence[int],
     background: Tensor,
     settings: FitSettings,
     perceptual: Sequence[PerceptualTerm],
-    starts: _Starts,
 ) -> Tensor:
     views = [observations[index] for index in chosen]
     expressions = torch.stack([view.expression for view in views]) + offsets[chosen]
-    decoded = decode(code, expressions)
-    gaussians = moved(decoded, motions[chosen])
-    gaussians = replace(gaussians, colors=(gaussians.colors + corrections).clamp(0, 1))
+    gaussians = moved(decode(code, expressions), motions[chosen])
     picture = render(gaussians, Camera.stack([view.camera for view in views]), background)
     image, matte, weight = (
         torch.stack([getattr(view, name) for view in views]) for name in ("image", "matte", "weight")
@@ -229,55 +196,7 @@ def _loss(
     compared = weight * _inside(matte)
     shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
-    unknown = starts.alphas(chosen, picture.alpha)
-    loss = loss + settings.matte_weight * l1(picture.alpha, matte * weight + unknown * (1 - weight))
-    return loss + settings.prior_weight * starts.left_by(decoded, chosen)
-
-
-@dataclass(frozen=True)
-class _Starts:
-    """What was decoded before fitting, for the expressions of some of the observations."""
-
-    gaussians: dict[int, Gaussians]  # [G], by the observation's index
-    drawn: dict[int, Tensor]  # [1, H, W] their opacity in the observation's picture
-    unseen: Tensor  # [G] 1 for Gaussians that none of them shows, 0 for those that one shows well
-
-    def alphas(self, chosen: Sequence[int], others: Tensor) -> Tensor:
-        """Opacities [B, 1, H, W] of the chosen observations at the start; `others` for those that are not known."""
-        return torch.stack([self.drawn.get(index, others[i]) for i, index in enumerate(chosen)])
-
-    def left_by(self, now: Gaussians, chosen: Sequence[int]) -> Tensor:
-        """How far Gaussians [B, G] of the chosen observations that nobody sees have come from where they were."""
-        total = self.unseen.new_zeros(())
-        for i, index in enumerate(chosen):
-            if index in self.gaussians:
-                before, after = self.gaussians[index], now[i]
-                change = (after.means - before.means).abs().sum(-1) / FAR
-                change = change + (after.colors - before.colors).abs().mean(-1)
-                change = change + (after.opacities - before.opacities).abs()
-                change = change + (after.scales / before.scales).log().abs().mean(-1)
-                total = total + (change * self.unseen).mean() / 4
-        return total / len(chosen)
-
-
-def _starts(decode: DecodeCode, code: Tensor, observations: Sequence[FitObservation]) -> _Starts:
-    """Decoded for up to MOST_STARTS of the observations, evenly spread; without any, nothing is held."""
-    count = len(observations)
-    decoded: dict[int, Gaussians] = {}
-    drawn: dict[int, Tensor] = {}
-    shown = torch.zeros((), device=code.device)
-    for index in torch.linspace(0, count - 1, min(count, MOST_STARTS)).round().int().tolist():
-        view = observations[index]
-        with torch.no_grad():
-            gaussians = decode(code, view.expression[None])
-        decoded[index] = gaussians[0]
-        # The derivative of a picture by a colour is how much of the picture has that colour.
-        colors = gaussians.colors.clone().requires_grad_()
-        picture = render(replace(gaussians, colors=colors), Camera.stack([view.camera]))
-        drawn[index] = picture.alpha[0].detach()
-        (amount,) = torch.autograd.grad((picture.rgb * view.weight).sum(), colors)
-        shown = shown + amount[0, :, 0]
-    return _Starts(decoded, drawn, (1 - shown / SHOWN).clamp(0, 1))
+    return loss + settings.matte_weight * l1(picture.alpha * weight, matte * weight)
 
 
 def _inside(mattes: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class FlexSObservation:
 
 @dataclass(frozen=True)
 class EncodedHead:
-    """All that decoding needs of B people. Fitting changes the code and the corrections, nothing else."""
+    """All that decoding needs of B people. Fitting changes the code, nothing else."""
 
     code: Tensor  # [B, T, D] the avatar code A
     detail: Tensor  # [B, G, C + 12] what skips the avatar code: the photo's features at the texels, and copied colours
@@ -101,7 +101,6 @@ class EncodedHead:
     rest: Tensor  # [B, 52] resting blendshapes
     colors: Tensor  # [B, G, 3] of the rig avatar
     opacities: Tensor  # [B, G] of the rig avatar
-    corrections: Tensor  # [B, G, 3] to the decoded colours, 0 but for what is fitted
 
     @property
     def base(self) -> Tensor:
@@ -240,8 +239,7 @@ class FlexS(nn.Module):
             found = sample_map(cells, self.decoder.uvs, beyond="border")
             copies = torch.cat([found, self._shell_colors(seen)], -1)
         detail = torch.cat([self.details(atlas), copies], -1)
-        none = torch.zeros_like(seen.colors)
-        return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities, none)
+        return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities)
 
     def atlas(self, observation: FlexSObservation) -> Tensor:
         """The unwrapped photo and the rig avatar [B, 22, 256, 256], 0 where the atlas has no surface."""
@@ -296,13 +294,12 @@ class FlexS(nn.Module):
         base = torch.logit(head.opacities.clamp(1e-4, 1 - 1e-4))
         means = frames.means + offset
         scales = frames.scales * torch.exp(self.config.max_log_scale * torch.tanh(scale))
-        colors = (head.colors + copied + torch.tanh(color)).clamp(0, 1)
         return Gaussians(
             means=means,
             quats=quaternion_product(frames.quats, F.normalize(identity + torch.tanh(turn), dim=-1)),
             scales=self._without_gaps(scales, means, offset),
             opacities=torch.sigmoid(base + opacity[..., 0]),
-            colors=(colors + head.corrections).clamp(0, 1),
+            colors=(head.colors + copied + torch.tanh(color)).clamp(0, 1),
         )
 
     def _without_ripples(self, offset: Tensor) -> Tensor:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flexavatar.expression import BLENDSHAPE_INDEX
 from flexavatar.rig.rig import ATLAS_SIZE, REGION_NAMES, Rig
 
 SPREAD = 0.62  # standard deviation of a surface Gaussian in texels: the least that shows no gaps
 LIMITS = (2e-4, 4e-3)  # metres: sheared triangles must not turn into plates
 STRETCH = 1.6  # times the size at rest: else the corners of an open mouth grow whiskers
-STRETCH_FREELY = 2.5e-3  # metres: lids lie folded at rest and must close without gaps
+STRETCH_FREELY = 2.5e-3  # metres
+STRETCH_LIDS = 6e-3  # metres: they lie folded at rest and must close without gaps
+LID_TRAVEL = 1e-3  # metres that skin moves as an eye closes: more is a lid
 STRETCH_CAVITY = 2.7e-3  # metres: more, and the walls of the cavity stick out between the lips
 LONGEST_RAISED = 0.012  # metres: where hair stands off, a texel covers more
 LONGEST = 5.0  # times the short side: nor into needles
@@ -93,7 +96,11 @@ def surface_anchors(rig: Rig) -> SurfaceAnchors:
     cavity = rig.atlas.region[valid] == REGION_NAMES.index("mouth")
     longest = (STRETCH * at_rest).clamp_min(STRETCH_FREELY)
     longest[cavity] = longest[cavity].clamp_max(STRETCH_CAVITY)
-    return SurfaceAnchors(corners, weights, longest.clamp_max(LIMITS[1]))
+    longest = longest.clamp_max(LIMITS[1])
+    blinks = rig.expression_deltas[[BLENDSHAPE_INDEX[f"eyeBlink{side}"] for side in ("Left", "Right")]]
+    travel = (blinks[:, corners] * weights[:, 0, :, None]).sum(-2).norm(dim=-1).amax(0)
+    lid = (travel > LID_TRAVEL) & (rig.atlas.region[valid] == REGION_NAMES.index("head"))
+    return SurfaceAnchors(corners, weights, torch.where(lid, STRETCH_LIDS, longest))
 
 
 def quaternions(rotation: Tensor) -> Tensor:

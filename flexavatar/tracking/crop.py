@@ -15,6 +15,9 @@ _FOREHEAD, _CHIN, _RIGHT_SIDE, _LEFT_SIDE = 10, 152, 234, 454
 _SIDE = 2.8
 _BACKWARD = 0.5
 _UPWARD = 0.12
+_CLOSE_SIDE = 1.35
+CLOSE_SIZE = 768  # pixels of a close-up's side, at most
+_CLOSE_GAIN = 1.25  # times as many pixels as the crop has there: less is not worth a second picture
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,21 @@ def head_crop(landmarks: np.ndarray) -> HeadCrop:
     center = middle + _BACKWARD * height * backward + np.array([0, -_UPWARD * height, 0])
     size = max(2, math.ceil(_SIDE * height))
     return HeadCrop(round(center[0] - size / 2), round(center[1] - size / 2), size)
+
+
+def close_crop(landmarks: np.ndarray) -> HeadCrop:
+    """The square around the face alone, for landmarks [478, 3] as of `head_crop`."""
+    height = face_height(landmarks)
+    center = landmarks[:, :2].mean(0)
+    size = max(2, math.ceil(_CLOSE_SIDE * height))
+    return HeadCrop(round(center[0] - size / 2), round(center[1] - size / 2), size)
+
+
+def close_resolution(close: HeadCrop, crop: HeadCrop) -> int | None:
+    """Pixels of the side of a close-up, None where the crop [512 px] shows the face as well as the photo does."""
+    in_crop = close.size * CROP_SIZE / crop.size
+    resolution = min(close.size, CLOSE_SIZE)
+    return resolution if resolution > _CLOSE_GAIN * in_crop else None
 
 
 def steady_crop(previous: HeadCrop | None, landmarks: np.ndarray) -> HeadCrop:

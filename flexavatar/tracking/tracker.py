@@ -16,7 +16,15 @@ from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
 from flexavatar.errors import FaceTooSmall, FlexAvatarError, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
-from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop, steady_crop
+from flexavatar.tracking.crop import (
+    CROP_SIZE,
+    HeadCrop,
+    close_crop,
+    close_resolution,
+    cut,
+    head_crop,
+    steady_crop,
+)
 from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.landmarks import Face, FaceDetector, same_face
@@ -40,6 +48,15 @@ Choose = Callable[[np.ndarray, list[Face]], Face | None]  # of the faces in a fr
 
 
 @dataclass(frozen=True)
+class CloseUp:
+    """The face alone, where the photo has more pixels of it than the head's crop."""
+
+    image: np.ndarray  # uint8 [R, R, 3], as photographed
+    known: np.ndarray  # float32 [R, R] 1 where it shows the photo
+    camera: Camera  # of an R x R image
+
+
+@dataclass(frozen=True)
 class TrackedFace:
     """A head in a photo: its crop, matte, and the rig that fits it.
 
@@ -57,6 +74,7 @@ class TrackedFace:
     camera: Camera
     error: float  # median landmark distance / face height
     known: np.ndarray | None = None  # float32 [S, S] 1 where the crop shows the photo, 0 beyond its border; None: 1
+    close: CloseUp | None = None
 
     def expression(self) -> Expression:
         return Expression(self.blendshapes, self.head_rotation)
@@ -112,8 +130,7 @@ class FaceTracker:
                 f"The face is only {round(right - left)} x {round(bottom - top)} pixels; at least {SMALLEST_FACE} are "
                 "needed. Use a larger photo, or one taken from nearer."
             )
-        crop = head_crop(chosen.landmarks)
-        return Look(crop, chosen, *cut(image, crop))
+        return Look.at(image, head_crop(chosen.landmarks), chosen)
 
     def track_looks(
         self, looks: Sequence[Look], progress: Callable[[int], bool] | None = None, shape: Tensor | None = None
@@ -263,6 +280,15 @@ class Look:
     face: Face  # in source pixels
     pixels: np.ndarray  # uint8 [S, S, 3] of the crop
     known: np.ndarray  # float32 [S, S], 1 where the crop shows the picture
+    close: tuple[HeadCrop, np.ndarray, np.ndarray] | None = None  # crop, pixels and known of the face alone
+
+    @staticmethod
+    def at(image: np.ndarray, crop: HeadCrop, face: Face) -> Look:
+        """The look at a face, with a close-up where the picture uint8 [H, W, 3] has more pixels than the crop."""
+        close = close_crop(face.landmarks)
+        resolution = close_resolution(close, crop)
+        near = None if resolution is None else (close, *cut(image, close, resolution))
+        return Look(crop, face, *cut(image, crop), near)
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -356,4 +382,19 @@ def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit)
         head_rotation=fit.head_rotation[0].float(),
         camera=fit.camera(CROP_SIZE, CROP_SIZE)[0],
         error=float(fit.error[0]),
+        close=_close_up(look, fit.camera(CROP_SIZE, CROP_SIZE)[0]),
     )
+
+
+def _close_up(look: Look, camera: Camera) -> CloseUp | None:
+    """`camera` is the crop's."""
+    if look.close is None:
+        return None
+    close, image, known = look.close
+    resolution = len(image)
+    scale = look.crop.size / CROP_SIZE * resolution / close.size
+    moved = camera.intrinsics.new_tensor([look.crop.left - close.left, look.crop.top - close.top])
+    lens = camera.intrinsics.clone()
+    lens[:2] *= scale
+    lens[:2, 2] += moved * (resolution / close.size)
+    return CloseUp(image, known, Camera(camera.world_to_camera, lens, resolution, resolution))

@@ -1,0 +1,113 @@
+"""How freely a photo may change each Gaussian: as far as it shows it well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from flexavatar.avatar import Avatar
+from flexavatar.fitting.observation import FitObservation
+from flexavatar.gaussians import Gaussians
+from flexavatar.render import render
+from flexavatar.rig import Rig
+from flexavatar.rig.anchors import SPREAD
+from flexavatar.rig.subdivision import subdivision
+from flexavatar.texture.parts import parts, smooth_step
+
+
+@dataclass(frozen=True)
+class FreedomParams:
+    """Between the two values of a pair freedom goes from none to full."""
+
+    skin: tuple[float, float] = (0.25, 0.6)  # share of its own area that a picture shows of a Gaussian: grazing streaks
+    hair: tuple[float, float] = (0.02, 0.15)
+    edge: tuple[float, float] = (0.002, 0.03)  # the same, background counted: outlines of hair and clothes may move
+    unfolded: tuple[float, float] = (0.25, 0.6)  # share of its open area that the expression leaves to a texel
+    raised: tuple[float, float] = (0.001, 0.004)  # metres off the rig from which something is no skin
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """Of the S Gaussians of a head in one view, 0..1."""
+
+    colors: Tensor  # [S]
+    places: Tensor  # [S] offsets, sizes and opacities
+    drawn: Tensor  # [S] bool: they leave something in the picture
+
+
+def hair_shares(avatar: Avatar, neutral: Gaussians, params: FreedomParams = FreedomParams()) -> Tensor:
+    """How far each texel [G] is hair or clothes, 0..1: what grows or hangs, or stands off the rig.
+
+    neutral [G]: the avatar without an expression and without residuals.
+    """
+    rig, masks = Rig.load(), parts()
+    anchors = rig.anchors.positions(rig.pose(avatar.shape, avatar.rest))
+    low, high = params.raised
+    raised = (((neutral.means - anchors).norm(dim=-1) - low) / (high - low)).clamp(0, 1)
+    return torch.maximum(raised, torch.maximum(masks.scalp, masks.torso)) * masks.outside
+
+
+def loose_shares(hair: Tensor) -> Tensor:
+    """How far outlines may move each texel [G]: hair and clothes, ears and neck, but not the face, which is tracked."""
+    masks = parts()
+    return torch.maximum(hair, (1 - masks.core) * masks.outside)
+
+
+def freedom(
+    gaussians: Gaussians,
+    hair: Tensor,
+    loose: Tensor,
+    unfolded: Tensor,
+    view: FitObservation,
+    params: FreedomParams = FreedomParams(),
+) -> Freedom:
+    """What one view may change of Gaussians [S]; hair, loose and unfolded [S] as the functions beside say."""
+    inside = compared_pixels(view)
+    around = view.weight * (view.matte > 0.02)
+    of_colors, of_places, of_all = _amounts(gaussians, view, (inside, around, torch.ones_like(inside)))
+    area = _face_on_area(gaussians, view)
+    skin = smooth_step(of_colors / area, *params.skin) * smooth_step(unfolded, *params.unfolded)
+    free = torch.lerp(skin, smooth_step(of_colors / area, *params.hair), hair)
+    places = torch.maximum(smooth_step(of_places / area, *params.edge) * loose, free)
+    return Freedom(free, places, of_all > 1e-3)
+
+
+def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
+    """Area [S] that a texel has with blendshapes [52], relative to what it has with eyes open, closed, or now."""
+    from flexavatar.expression import Expression
+
+    rig = Rig.load()
+
+    def areas(expression: Tensor) -> Tensor:
+        vertices = rig.pose(avatar.shape, expression + avatar.rest * (1 - expression))
+        local = rig.anchors.weights @ vertices[rig.anchors.corners]
+        return torch.linalg.cross(local[:, 1], local[:, 2]).norm(dim=-1)
+
+    now = areas(blendshapes)
+    others = torch.stack([areas(Expression.of(name).blendshapes) for name in ("neutral", "blink")]).amax(0)
+    return (now / torch.maximum(now, others).clamp_min(1e-12))[subdivision().parent]
+
+
+def compared_pixels(view: FitObservation) -> Tensor:
+    """Weight [1, H, W] of the pixels of a view, as far as they are the person's."""
+    return view.weight * view.matte
+
+
+def _amounts(gaussians: Gaussians, view: FitObservation, weights: tuple[Tensor, ...]) -> list[Tensor]:
+    """Pixels [S] that each Gaussian makes up of the picture, with each of the weights [1, H, W] of its pixels."""
+    # Three weights at once, since a colour has three channels: the derivative of a picture by a colour is how much of
+    # the picture has that colour.
+    colors = gaussians.colors.clone().requires_grad_()
+    with torch.enable_grad():
+        picture = render(replace(gaussians, colors=colors), view.camera)
+        (amount,) = torch.autograd.grad((picture.rgb * torch.cat(weights)).sum(), colors)
+    return list(amount.unbind(-1))
+
+
+def _face_on_area(gaussians: Gaussians, view: FitObservation) -> Tensor:
+    """Pixels [S] of a texel's place on the surface, if it looked straight into the camera."""
+    depth = view.camera.project(gaussians.means)[1].clamp_min(1e-3)
+    size = gaussians.scales.sort(-1, descending=True).values / SPREAD
+    return size[:, 0] * size[:, 1] * (view.camera.intrinsics[0, 0] / depth).square()

@@ -1,0 +1,109 @@
+"""What no photo shows takes its tone from what is next to it; closed lids take their skin from around the eyes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.residuals import lid_shares
+from flexavatar.rig import Rig
+from flexavatar.rig.subdivision import subdivision
+from flexavatar.texture.parts import parts, smooth_step
+
+FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
+
+
+@dataclass(frozen=True)
+class HiddenParams:
+    reaches: tuple[float, ...] = (1.2, 3.0, 8.0, 18.0)  # texels: where the nearest say nothing, farther ones do
+    enough: float = 0.25  # share of seen texels in reach from which they are believed in full
+    lid_reaches: tuple[float, ...] = (1.5, 4.0, 10.0)
+    brow: tuple[float, float] = (0.7, 0.95)  # of the brightness around: darker is brow or lash and no skin
+    lid_border: float = 1.5  # texels over which what is seen of a lid goes over into what is made up
+    lid_shade: float = 0.93  # of the skin around: lids lie deeper
+    lash_shade: float = 0.35
+
+
+def toned(before: Tensor, after: Tensor, seen: Tensor, hair: Tensor, params: HiddenParams = HiddenParams()) -> Tensor:
+    """Changes of colour [S, 3] for what is hidden, so that its tone meets that of what is seen near it.
+
+    before, after [S, 3]: colours without and with what the photos say, which counts as far as `seen` [S]. Hair takes
+    from hair (`hair` [G]), skin from skin and clothes from clothes.
+    """
+    masks = parts()
+    own, photo = _of_texels(before, torch.ones_like(seen)), _of_texels(after, seen)
+    own = own[:, :3] / own[:, 3:]
+    kinds = (hair * (1 - masks.torso), masks.torso, (1 - hair) * (1 - masks.eyes) * masks.outside)
+    change, total = torch.zeros_like(own), torch.zeros_like(own[:, :1])
+    for kind in kinds:
+        kind = kind[:, None]
+        maps = _maps(torch.cat([photo * kind, own * kind, kind], 1))
+        left, part = torch.ones_like(kind), torch.zeros_like(own)
+        for reach in params.reaches:
+            color, seen_here, typical, here = _blurred(maps, reach).split((3, 1, 3, 1), -1)
+            near = color / seen_here.clamp_min(1e-6) - typical / here.clamp_min(1e-6)
+            believed = (seen_here / here.clamp_min(1e-4) / params.enough).clamp(0, 1) * (seen_here > 1e-3)
+            part = part + left * believed * near
+            left = left * (1 - believed)
+        change, total = change + part * kind, total + kind
+    return (change / total.clamp_min(1e-6))[subdivision().parent]
+
+
+def closed_lids(colors: Tensor, seen: Tensor, params: HiddenParams = HiddenParams()) -> Tensor:
+    """Colours [L, 3] of the Gaussians of `lid_shares` when the eyes are closed, for a head's colours [S, 3].
+
+    What the photos have `seen` [S] of lids stays. For the rest open eyes show folds and lashes.
+    """
+    masks, divided = parts(), subdivision()
+    color = _of_texels(colors, torch.ones_like(colors[:, 0]))
+    color = color[:, :3] / color[:, 3:]
+    known = _of_texels(seen[:, None], torch.ones_like(seen))
+    known = known[:, 0] / known[:, 1] * (1 - masks.lid_edges)
+    ones = torch.ones_like(known)
+    known = _blurred(_maps(torch.stack([known, ones], 1)), params.lid_border)
+    known = smooth_step(known[:, 0] / known[:, 1].clamp_min(1e-6), 0.6, 0.95)
+    lid = smooth_step(masks.lids.amax(0), 0.0, 0.3)
+    skin = (masks.face * torch.maximum(1 - lid, known))[:, None]
+    around = _blurred(_maps(torch.cat([color * skin, skin], 1)), params.lid_reaches[-1])
+    typical = (around[:, :3] / around[:, 3:].clamp_min(1e-6)).mean(1, keepdim=True)
+    skin = skin * smooth_step(color.mean(1, keepdim=True) / typical.clamp_min(1e-3), *params.brow)
+    maps = _maps(torch.cat([color * skin, skin], 1))
+    lid, left = torch.zeros_like(color), torch.ones_like(skin)
+    for reach in params.lid_reaches:
+        found = _blurred(maps, reach)
+        believed = (found[:, 3:] / params.enough).clamp(0, 1)
+        lid = lid + left * believed * found[:, :3] / found[:, 3:].clamp_min(1e-6)
+        left = left * (1 - believed)
+    lid = torch.lerp(lid, color, left)
+    shade = params.lid_shade * (1 - (1 - params.lash_shade) * masks.lashes)[:, None]
+    index, _ = lid_shares()
+    own, filled, kept = colors[index], divided.spread(lid * shade)[index], divided.spread(known[:, None])[index]
+    return torch.lerp(filled, own, kept.clamp(0, 1)).clamp(0, 1)
+
+
+def _of_texels(values: Tensor, weights: Tensor) -> Tensor:
+    """Sums [G, C + 1] over each texel's Gaussians of weighted values [S, C], and of the weights [S]."""
+    divided = subdivision()
+    weighted = torch.cat([values * weights[:, None], weights[:, None]], 1) * divided.size.square()[:, None]
+    count = int(divided.parent.max()) + 1
+    return weighted.new_zeros(count, weighted.shape[1]).index_add_(0, divided.parent, weighted)
+
+
+def _maps(values: Tensor) -> np.ndarray:
+    """Values [G, C] over the atlas, float32 [256, 256, C], 0 where no surface is."""
+    valid = Rig.load().atlas.valid.numpy()
+    maps = np.zeros((*valid.shape, values.shape[1]), np.float32)
+    maps[valid] = values.numpy()
+    return maps
+
+
+def _blurred(maps: np.ndarray, deviation: float) -> Tensor:
+    """Gaussian means [G, C] of maps [256, 256, C], across the seams at the back of the head and on its top edge."""
+    padded = np.concatenate([maps[:FARTHEST][::-1, ::-1], maps])
+    padded = np.concatenate([padded[:, -FARTHEST:], padded, padded[:, :FARTHEST]], 1)
+    smooth = cv2.GaussianBlur(padded, (0, 0), deviation)[FARTHEST:, FARTHEST:-FARTHEST]
+    return torch.from_numpy(smooth[Rig.load().atlas.valid.numpy()])

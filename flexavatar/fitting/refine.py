@@ -1,0 +1,274 @@
+"""Refining an avatar to its photos at their own resolution: residuals of single Gaussians, the network left alone.
+
+Fitting the avatar code alone (`fitting.fit`, paper section 3.5) shows a person as well as the decoder can say. Pores,
+lashes and strands of hair it cannot, so these are fitted to the Gaussians themselves: first a smooth deformation of
+hair and clothes, then each Gaussian as freely as the photos show it. Gaussians never shrink below what covers the
+surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from flexavatar.avatar import Avatar
+from flexavatar.expression import Expression
+from flexavatar.fitting.alignment import Alignment
+from flexavatar.fitting.deformation import DeformationParams, deform
+from flexavatar.fitting.freedom import (
+    Freedom,
+    FreedomParams,
+    compared_pixels,
+    freedom,
+    hair_shares,
+    loose_shares,
+    unfolded_shares,
+)
+from flexavatar.fitting.hidden import HiddenParams, closed_lids, toned
+from flexavatar.fitting.observation import FitObservation, observe_close_up, observe_face
+from flexavatar.fitting.schedule import cosine, one_by_one
+from flexavatar.gaussians import Gaussians
+from flexavatar.render import render
+from flexavatar.residuals import Residuals, between, changed
+from flexavatar.rig.subdivision import subdivision
+from flexavatar.texture.parts import parts
+from flexavatar.tracking import TrackedFace
+
+COARSE, FINE = 256, 512  # pixels of the head's crop
+RIM_MARGIN = -0.03  # of its height, below the rig's rim: so far clothes may be drawn to meet the photo's
+# One step in three looks at the whole at half the size: else a head would be sharp close up and grainy from afar.
+LEVELS = (FINE, COARSE, FINE)
+LEVELS_CLOSE = (FINE, None, COARSE, None)  # None: the close-up of the face
+
+
+@dataclass(frozen=True)
+class RefineParams:
+    """Steps, and learning rates at the first of them."""
+
+    deform_steps: int = 30
+    steps: int = 60
+    offset_rate: float = 5e-2  # of the limit
+    size_rate: float = 1e-2  # of the logarithm
+    opacity_rate: float = 0.2  # of the logit
+    color_rate: float = 4e-2  # 0..1
+    edges: float = 0.5  # weight of the differences between neighbouring pixels, beside 1 of the pixels themselves
+    skin_limit: float = 0.002  # metres that a Gaussian of skin may move
+    hair_limit: float = 0.008  # metres
+    growth: float = 0.35  # logarithm of what it may grow by; it never shrinks
+    smoothness: float = 0.1  # weight of differences of colour between neighbours; without it they alternate
+    evenness: float = 0.03  # of the differences of offsets, in millimetres
+    pull: tuple[float, float, float] = (0.005, 0.003, 0.0005)  # to no offset, colour, opacity
+    sharpest: float = 4.0  # power of a view's freedom: how much the best view of a Gaussian outweighs the others
+    freedom: FreedomParams = field(default_factory=FreedomParams)
+    deformation: DeformationParams = field(default_factory=DeformationParams)
+    hidden: HiddenParams = field(default_factory=HiddenParams)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One photo at every size it is compared at."""
+
+    levels: tuple[FitObservation, ...]  # COARSE, FINE and, where there is one, the close-up
+    expression: Expression  # without a batch
+
+    def at(self, size: int | None) -> FitObservation:
+        return self.levels[{COARSE: 0, FINE: 1, None: -1}[size]]
+
+    def around(self, head: Gaussians) -> _Seen:
+        """Without what neither the person nor the head covers: there is nothing to compare."""
+        return replace(self, levels=tuple(level.around(render(head, level.camera).alpha) for level in self.levels))
+
+
+def refine(
+    avatar: Avatar,
+    faces: Sequence[TrackedFace],
+    base: int = 0,
+    params: RefineParams = RefineParams(),
+    progress: Callable[[float], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Residuals:
+    """The residuals with which the avatar looks as in its photos; the light is that of `faces[base]`.
+
+    The avatar's own residuals, if any, are left out of account. `progress` hears of the share that is done; when
+    `cancelled` says so, the rest of the steps is skipped. Raises ValueError without a photo.
+    """
+    if not faces:
+        raise ValueError("There is nothing to refine an avatar with: pass at least one photo.")
+    plain = replace(avatar, residuals=None)
+    photos = [_see(face, avatar.rest) for face in faces]
+    with torch.no_grad():
+        neutral = plain.gaussians()
+    hair = hair_shares(plain, neutral, params.freedom)
+    alignment = Alignment(faces, base)
+    step_done = _counter(params.deform_steps + params.steps, progress, cancelled)
+    with torch.no_grad():
+        heads = [plain.gaussians(photo.expression) for photo in photos]
+        photos = [photo.around(head) for photo, head in zip(photos, heads, strict=True)]
+    first = [photo.at(COARSE) for photo in photos]
+    loose = loose_shares(hair)
+    move = deform(heads, first, loose, alignment, params.deform_steps, params.deformation, step_done)
+    with torch.no_grad():
+        divided = subdivision()
+        still = divided.apply(neutral)
+        hanging = between(still, divided.apply(move(neutral, torch.eye(3))))
+        starts = [changed(divided.apply(head), hanging) for head in heads]
+    fine = _fit(plain, photos, starts, hair[divided.parent], loose[divided.parent], alignment, params, step_done)
+    with torch.no_grad():
+        made = changed(changed(still, hanging), fine.residuals)
+        seen = fine.freedom.amax(0)
+        hidden = toned(still.colors, made.colors, seen, hair, params.hidden)
+        whole = between(still, made)
+        colors = torch.lerp(hidden, whole.colors, seen[:, None])
+        lids = closed_lids((still.colors + colors).clamp(0, 1), seen, params.hidden)
+        return replace(whole, colors=colors, lids=lids)
+
+
+def unrefined_residuals(avatar: Avatar, params: RefineParams = RefineParams()) -> Residuals:
+    """Residuals that change nothing but lids, which take their skin from around the eyes; the face is divided."""
+    with torch.no_grad():
+        colors = subdivision().apply(avatar.unrefined()).colors
+        nothing = Residuals.none(len(colors))
+        return replace(nothing, lids=closed_lids(colors, torch.zeros_like(colors[:, 0]), params.hidden))
+
+
+@dataclass(frozen=True)
+class _Fine:
+    residuals: Residuals  # [S]
+    freedom: Tensor  # [V, S] of colours in each view
+
+
+def _fit(
+    avatar: Avatar,
+    photos: Sequence[_Seen],
+    starts: Sequence[Gaussians],
+    hair: Tensor,
+    loose: Tensor,
+    alignment: Alignment,
+    params: RefineParams,
+    step_done: Callable[[], bool],
+) -> _Fine:
+    free = [
+        freedom(
+            start, hair, loose, unfolded_shares(avatar, photo.expression.blendshapes), photo.at(FINE), params.freedom
+        )
+        for photo, start in zip(photos, starts, strict=True)
+    ]
+    colors, places = (torch.stack([getattr(one, name) for one in free]) for name in ("colors", "places"))
+    drawn = torch.stack([one.drawn for one in free]).any(0)
+    learned = _Learned(Freedom(colors.amax(0), places.amax(0), drawn), hair, loose, params)
+    index = learned.index
+    starts = [start.select(index) for start in starts]
+    gates = [((c / colors.amax(0).clamp_min(1e-6)) ** params.sharpest)[index] for c in colors]
+    compared = [{level: compared_pixels(photo.at(level)) for level in LEVELS_CLOSE} for photo in photos]
+    optimiser = torch.optim.Adam(learned.groups() + alignment.groups(), betas=(0.9, 0.99), eps=1e-8)
+    schedule = cosine(optimiser, params.steps)
+    order = one_by_one(len(photos))
+    for step in range(params.steps):
+        number = next(order)
+        photo = photos[number]
+        levels = LEVELS_CLOSE if len(photo.levels) > 2 else LEVELS
+        level = levels[(step // len(photos)) % len(levels)]
+        view = photo.at(level)
+        by = learned.residuals(gates[number] if len(photos) > 1 else None)
+        background = torch.full((3,), float((step + step // len(photos)) % 2))
+        picture = render(alignment.moved(changed(starts[number], by), number), view.camera, background)
+        target = alignment.toned(view.image, number) * view.matte + background[:, None, None] * (1 - view.matte)
+        wrong = (picture.rgb - target) * compared[number][level]
+        loss = wrong.abs().mean() + ((picture.alpha - view.matte) * view.weight).abs().mean()
+        loss = loss + params.edges * (wrong.diff(dim=1).abs().mean() + wrong.diff(dim=2).abs().mean())
+        optimiser.zero_grad()
+        (loss + learned.penalty(by) + alignment.pull()).backward()
+        optimiser.step()
+        schedule.step()
+        if not step_done():
+            break
+    return _Fine(learned.whole(), colors)
+
+
+class _Learned:
+    """The residuals of those of S Gaussians that some view draws."""
+
+    def __init__(self, free: Freedom, hair: Tensor, loose: Tensor, params: RefineParams) -> None:
+        divided = subdivision()
+        self.index = free.drawn.nonzero()[:, 0]
+        self._count, self._params = len(free.drawn), params
+        self._colors, self._places = free.colors[self.index, None], free.places[self.index, None]
+        # Skin is never seen through.
+        solid = (parts().face[divided.parent] * (1 - hair))[self.index]
+        self._fading = self._places[:, 0] * (1 - solid)
+        self._limit = (params.skin_limit + (params.hair_limit - params.skin_limit) * loose[self.index])[:, None]
+        place = torch.full((self._count,), -1)
+        place[self.index] = torch.arange(len(self.index))
+        pairs = place[divided.pairs]
+        self._pairs = pairs[(pairs >= 0).all(1)]
+        self._raw = [torch.zeros(len(self.index), n).squeeze(1).requires_grad_() for n in (3, 3, 1, 3)]
+
+    def groups(self) -> list[dict]:
+        p = self._params
+        rates = (p.offset_rate, p.size_rate, p.opacity_rate, p.color_rate)
+        return [{"params": [raw], "lr": rate} for raw, rate in zip(self._raw, rates, strict=True)]
+
+    def residuals(self, gate: Tensor | None = None) -> Residuals:
+        """Those of the index; with a gate [N] in 0..1 only that share of the gradients reaches each of them."""
+        raw = self._raw
+        if gate is not None:
+            raw = [_gated(values, gate if values.ndim == 1 else gate[:, None]) for values in raw]
+        offsets, sizes, opacities, colors = raw
+        return Residuals(
+            self._limit * torch.tanh(offsets) * self._places,
+            (sizes * self._places).clamp(0, self._params.growth),
+            opacities * self._fading,
+            colors * self._colors,
+            colors[:0],
+        )
+
+    def penalty(self, by: Residuals) -> Tensor:
+        p = self._params
+        a, b = self._pairs.unbind(-1)
+        rough = (by.colors[a] - by.colors[b]).square().mean()
+        uneven = ((by.offsets[a] - by.offsets[b]) * 1000).square().mean()
+        pulls = (self._raw[0], by.colors, by.opacities)
+        pull = sum((w * values.square().mean() for w, values in zip(p.pull, pulls, strict=True)), torch.zeros(()))
+        return p.smoothness * rough + p.evenness * uneven + pull
+
+    def whole(self) -> Residuals:
+        """All S of them."""
+        with torch.no_grad():
+            own = self.residuals()
+            made = Residuals.none(self._count).map(torch.clone)
+            for name in ("offsets", "log_scales", "opacities", "colors"):
+                getattr(made, name)[self.index] = getattr(own, name)
+            return made
+
+
+def _gated(values: Tensor, gate: Tensor) -> Tensor:
+    still = values.detach()
+    return still + (values - still) * gate
+
+
+def _see(face: TrackedFace, rest: Tensor) -> _Seen:
+    levels = [observe_face(face, rest, size, RIM_MARGIN) for size in (COARSE, FINE)]
+    close = observe_close_up(face, rest)
+    code = Expression.from_code(levels[0].expression[None])
+    expression = Expression(code.blendshapes[0].clamp(0, 1), code.head_rotation[0])
+    return _Seen((*levels, *([] if close is None else [close])), expression)
+
+
+def _counter(
+    total: int, progress: Callable[[float], object] | None, cancelled: Callable[[], bool] | None
+) -> Callable[[], bool]:
+    """Counts steps; says after each whether to go on."""
+    done, stopped = 0, False
+
+    def step_done() -> bool:
+        nonlocal done, stopped
+        done += 1
+        if progress is not None:
+            progress(done / total)
+        stopped = stopped or (cancelled is not None and cancelled())
+        return not stopped
+
+    return step_done

@@ -1,0 +1,124 @@
+"""What photos know of a head beyond its model: small changes of single Gaussians, which move with the face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.gaussians import Gaussians
+from flexavatar.render.reference import rotation_matrices
+from flexavatar.rig.subdivision import subdivision
+from flexavatar.texture.parts import parts
+
+ALMOST = 1e-4  # logits of opacities stay finite by it
+BLINKS = [BLENDSHAPE_INDEX[f"eyeBlink{side}"] for side in ("Left", "Right")]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Changes of the N Gaussians of a head: of its G texels, or of the S that `rig.subdivision` makes of them."""
+
+    offsets: Tensor  # [N, 3] metres, along the Gaussian's own axes
+    log_scales: Tensor  # [N, 3]
+    opacities: Tensor  # [N] of the logit
+    colors: Tensor  # [N, 3] RGB 0..1
+    lids: Tensor  # [L, 3] RGB 0..1 of the L Gaussians of `lid_shares` when the eyes are closed; [0, 3]: as when open
+
+    def __len__(self) -> int:
+        return len(self.opacities)
+
+    @staticmethod
+    def none(count: int, device: torch.device | str = "cpu") -> Residuals:
+        """N residuals of 0."""
+        return Residuals.of_colors(torch.zeros(count, 3, device=device))
+
+    @staticmethod
+    def of_colors(colors: Tensor) -> Residuals:
+        """Residuals that change colours [N, 3] alone."""
+        return Residuals(
+            torch.zeros_like(colors), torch.zeros_like(colors), torch.zeros_like(colors[:, 0]), colors, colors[:0]
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Residuals:
+        return Residuals(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+
+    @staticmethod
+    def mixed(items: Sequence[Residuals | None], weights: Sequence[float]) -> Residuals | None:
+        """The weighted sum of the residuals of several heads, some of which may have none."""
+        known = [(item, weight) for item, weight in zip(items, weights, strict=True) if item is not None]
+        if not known:
+            return None
+        if len({len(item) for item, _ in known}) > 1:
+            known = [(item._divided(), weight) for item, weight in known]
+        lids = [(item.lids, weight) for item, weight in known if len(item.lids)]
+        total = Residuals.none(len(known[0][0]))
+        for item, weight in known:
+            total = Residuals(
+                total.offsets + weight * item.offsets,
+                total.log_scales + weight * item.log_scales,
+                total.opacities + weight * item.opacities,
+                total.colors + weight * item.colors,
+                item.lids[:0],
+            )
+        if lids:  # absolute colours: those that are known share the whole weight
+            share = sum(weight for _, weight in lids)
+            total = replace(total, lids=sum((w / share * colors for colors, w in lids), torch.zeros(())))
+        return total
+
+    def _divided(self) -> Residuals:
+        if len(self) == len(subdivision()):
+            return self
+        parent = subdivision().parent
+        return replace(self.map(lambda values: values[parent] if len(values) == len(self) else values), lids=self.lids)
+
+    def apply(self, gaussians: Gaussians, blendshapes: Tensor) -> Gaussians:
+        """Gaussians [..., G] of a head with blendshapes [..., 52], as [..., N] with these changes."""
+        device = str(gaussians.means.device)
+        if len(self) != len(gaussians):
+            gaussians = subdivision(device).apply(gaussians)
+        made = changed(gaussians, self)
+        if not len(self.lids):
+            return made
+        index, shares = lid_shares(device)
+        closed = (blendshapes[..., BLINKS] @ shares).clamp(0, 1)[..., None]
+        colors = made.colors.clone()
+        colors[..., index, :] = torch.lerp(colors[..., index, :], self.lids.expand(*closed.shape[:-1], 3), closed)
+        return replace(made, colors=colors)
+
+
+def changed(gaussians: Gaussians, by: Residuals) -> Gaussians:
+    """Gaussians [..., N] changed by residuals of the same N, lids as they are."""
+    turned = (rotation_matrices(gaussians.quats) @ by.offsets[..., None])[..., 0]
+    logits = torch.logit(gaussians.opacities.clamp(ALMOST, 1 - ALMOST))
+    return Gaussians(
+        means=gaussians.means + turned,
+        quats=gaussians.quats,
+        scales=gaussians.scales * by.log_scales.exp(),
+        opacities=torch.sigmoid(logits + by.opacities),
+        colors=(gaussians.colors + by.colors).clamp(0, 1),
+    )
+
+
+def between(before: Gaussians, after: Gaussians) -> Residuals:
+    """The residuals with which `changed` makes `after` of `before`, both [N], for equal rotations."""
+    logit = lambda values: torch.logit(values.clamp(ALMOST, 1 - ALMOST))  # noqa: E731
+    offsets = (rotation_matrices(before.quats).mT @ (after.means - before.means)[..., None])[..., 0]
+    colors = after.colors - before.colors
+    return Residuals(
+        offsets,
+        (after.scales / before.scales).log(),
+        logit(after.opacities) - logit(before.opacities),
+        colors,
+        colors[:0],
+    )
+
+
+def lid_shares(device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Which of the S Gaussians are lids, [L] int64, and how much of each the left and the right eye closes [2, L]."""
+    shares = parts(device).lids[:, subdivision(device).parent]
+    index = (shares.amax(0) > 0).nonzero()[:, 0]
+    return index, shares[:, index]

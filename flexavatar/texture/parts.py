@@ -1,0 +1,85 @@
+"""Which of the rig's texels are face, hair, clothes, eyes and lids: soft masks [G] in 0..1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.rig.move import moved
+from flexavatar.rig.rig import Rig
+
+LID_TRAVEL = (0.0006, 0.002)  # metres that skin moves as an eye closes: between them it begins to be lid
+LID_STRETCH = (1.1, 1.5)  # or times the area it has when the eye is open: it lay in a fold
+LID_NOISE = 1e-4  # metres of travel below which a stretch means nothing
+LID_BORDER = 1.0  # texels, deviation of what the border of a lid is blurred by
+EDGE_WIDTH = 5.0  # texels
+CORE_FADE = 10.0  # texels
+LASH_WIDTH = 3.5  # texels from the eye's opening over which lashes grow
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Soft masks of the G texels."""
+
+    outside: Tensor  # the head's outer skin: no eyes, teeth, tongue, walls of the mouth
+    face: Tensor  # skin of the face, certainly no hair unless bearded
+    core: Tensor  # the same without its border, over which it fades
+    scalp: Tensor
+    torso: Tensor
+    eyes: Tensor
+    lids: Tensor  # [2, G] left, right: skin that moves with eyeBlinkLeft, eyeBlinkRight
+    lashes: Tensor  # the edges of the upper lids
+    lid_edges: Tensor  # around the openings of the eyes: in a photo of open eyes it is lined with lashes
+
+
+@lru_cache(maxsize=2)
+def parts(device: str = "cpu") -> Parts:
+    """Those of the bundled rig."""
+    from flexavatar.texture.regions import atlas_regions
+
+    rig = Rig.load()
+    regions, valid = atlas_regions(rig), rig.atlas.valid.numpy()
+    mask = lambda values: torch.from_numpy(np.asarray(values[valid], np.float32))  # noqa: E731
+    outside = mask(regions.named("head"))
+    travel = torch.stack([rig.expression_deltas[BLENDSHAPE_INDEX[f"eyeBlink{side}"]] for side in ("Left", "Right")])
+    moves = rig.anchors.interpolate(travel)
+    areas = torch.stack([_areas(rig, rig.mean + by) for by in travel]) / _areas(rig, rig.mean)
+    folded = smooth_step(areas, *LID_STRETCH) * (moves.norm(dim=-1) > LID_NOISE)
+    lids = torch.maximum(smooth_step(moves.norm(dim=-1), *LID_TRAVEL), folded) * outside
+    spread = np.zeros((*valid.shape, 2), np.float32)
+    spread[valid] = lids.T.numpy()
+    spread = np.maximum(spread, cv2.dilate(spread, np.ones((3, 3), np.uint8)))
+    lids = torch.from_numpy(cv2.GaussianBlur(spread, (0, 0), LID_BORDER)[valid]).T * outside
+    opening = _distance(~regions.named("sockets"))
+    upper = (moves[..., 1].amin(0) < -LID_TRAVEL[1]).float()  # the lower lid rises
+    lashes = mask((1 - (opening - 1) / LASH_WIDTH).clip(0, 1)) * upper * outside
+    core = (_distance(regions.face | ~regions.named("head")) / CORE_FADE).clip(0, 1)
+    edges = mask((1 - (opening - 1) / EDGE_WIDTH).clip(0, 1)) * outside
+    made = Parts(
+        outside, mask(regions.face), mask(core), mask(regions.scalp), mask(regions.torso),
+        mask(regions.named("eye_left", "eye_right")), lids, lashes, edges,
+    )  # fmt: skip
+    return moved(made, device)
+
+
+def _distance(mask: np.ndarray) -> np.ndarray:
+    """Texels [256, 256] from every texel of a mask to the nearest that is not in it."""
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+
+
+def _areas(rig: Rig, vertices: Tensor) -> Tensor:
+    """Area [G] of a texel on vertices [V, 3], square metres."""
+    local = rig.anchors.weights @ vertices[rig.anchors.corners]
+    return torch.linalg.cross(local[:, 1], local[:, 2]).norm(dim=-1).clamp_min(1e-12)
+
+
+def smooth_step(values: Tensor, low: float, high: float) -> Tensor:
+    """0 below `low`, 1 above `high`, and a smooth cubic between them."""
+    t = ((values - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)

@@ -1,0 +1,170 @@
+"""Residuals of single Gaussians, and the finer Gaussians they are residuals of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flexavatar.avatar import Avatar
+from flexavatar.camera import Camera
+from flexavatar.errors import BadAvatarFile
+from flexavatar.evaluation.close_up import front_alpha
+from flexavatar.export import read_avatar_file, write_avatar_file
+from flexavatar.expression import Expression
+from flexavatar.gaussians import Gaussians
+from flexavatar.interpolation import interpolate
+from flexavatar.render import render
+from flexavatar.residuals import Residuals, between, changed, lid_shares
+from flexavatar.rig import Rig
+from flexavatar.rig.subdivision import divided, subdivision
+from flexavatar.texture.parts import parts
+
+CLOSE = Camera.orbit(15, 0, 256, view_height=0.24, center=(0.0, -0.01, -0.05))
+
+
+@pytest.fixture(scope="module")
+def avatar(avatar_file: Path) -> Avatar:
+    return Avatar.load(avatar_file)
+
+
+@pytest.fixture(scope="module")
+def some() -> Residuals:
+    generator = torch.Generator().manual_seed(0)
+    count, lids = len(subdivision()), len(lid_shares()[0])
+    noise = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    return Residuals(
+        1e-4 * noise(count, 3), 0.05 * noise(count, 3), 0.1 * noise(count), 0.05 * noise(count, 3),
+        noise(lids, 3).sigmoid(),
+    )  # fmt: skip
+
+
+def picture(gaussians: Gaussians, camera: Camera = CLOSE) -> torch.Tensor:
+    with torch.inference_mode():
+        return render(gaussians, camera).rgb
+
+
+def test_divided_heads_look_the_same_and_hide_what_is_behind(avatar: Avatar) -> None:
+    whole = avatar.gaussians()
+    fine = subdivision().apply(whole)
+    split = int(divided(Rig.load()).sum())
+    assert len(fine) == len(whole) + 3 * split and split > 15_000
+    assert (picture(whole) - picture(fine)).abs().mean() < 0.006
+    vertices = Rig.load().pose(avatar.shape, avatar.rest)
+    coarse_alpha, face = front_alpha(whole, vertices)
+    fine_alpha, _ = front_alpha(fine, vertices)
+    assert (1 - fine_alpha[face]).mean() < 0.01 < (1 - coarse_alpha[face]).mean()
+
+
+def test_expressions_open_no_gaps(avatar: Avatar) -> None:
+    for weights in ({"jawOpen": 0.8}, {"cheekPuff": 1.0}, {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}):
+        expression = Expression.of(weights)
+        fine = subdivision().apply(avatar.gaussians(expression))
+        rest = avatar.rest * (1 - expression.blendshapes)
+        vertices = Rig.load().pose(avatar.shape, expression.blendshapes + rest)
+        alpha, face = front_alpha(fine, vertices)
+        assert (1 - alpha[face]).mean() < 0.012, weights
+
+
+def test_neighbours_are_near() -> None:
+    fine = subdivision()
+    places = fine.spread(Rig.load().anchors.positions(Rig.load().mean))
+    apart = (places[fine.pairs[:, 0]] - places[fine.pairs[:, 1]]).norm(dim=-1)
+    assert len(fine.pairs) > 1.8 * len(fine) and apart.max() < 0.01
+    assert torch.allclose(fine.weight.sum(1), torch.ones(len(fine)))
+
+
+def test_no_residuals_change_nothing(avatar: Avatar) -> None:
+    gaussians = avatar.gaussians()
+    same = Residuals.none(len(gaussians)).apply(gaussians, torch.zeros(52))
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        assert torch.allclose(getattr(same, name), getattr(gaussians, name), atol=2e-4), name
+
+
+def test_residuals_between_two_heads(avatar: Avatar, some: Residuals) -> None:
+    before = subdivision().apply(avatar.gaussians())
+    after = changed(before, some)
+    again = changed(before, between(before, after))
+    assert torch.allclose(again.means, after.means, atol=1e-6) and torch.allclose(again.colors, after.colors, atol=1e-6)
+    assert torch.allclose(again.scales, after.scales, rtol=1e-4)
+
+
+def test_residuals_move_with_the_face(avatar: Avatar, some: Residuals) -> None:
+    made = replace(avatar, residuals=some)
+    for expression in (Expression.neutral(), Expression.of("open mouth")):
+        apart = (made.gaussians(expression).means - subdivision().apply(avatar.gaussians(expression)).means).norm(
+            dim=-1
+        )
+        assert torch.allclose(apart, some.offsets.norm(dim=-1), atol=1e-6)
+    both = Expression(torch.stack([torch.zeros(52), Expression.of("smile").blendshapes]), torch.eye(3).repeat(2, 1, 1))
+    batched = made.gaussians(both)
+    assert batched.batch_shape == (2,)
+    assert torch.allclose(batched[1].colors, made.gaussians(Expression.of("smile")).colors, atol=1e-6)
+
+
+def test_lids_take_their_colour_as_the_eyes_close(avatar: Avatar, some: Residuals) -> None:
+    green = torch.tensor([0.0, 1.0, 0.0])
+    made = replace(avatar, residuals=replace(some, lids=green.expand_as(some.lids)))
+    index, shares = lid_shares()
+    left, right = shares[0] > 0.95, shares[1] > 0.95
+    assert left.sum() > 100 and right.sum() > 100
+    plain = replace(avatar, residuals=replace(some, lids=some.lids[:0]))
+    wink = Expression.of({"eyeBlinkLeft": 1.0})
+    colors, without = made.gaussians(wink).colors[index], plain.gaussians(wink).colors[index]
+    assert torch.allclose(colors[left], green.expand(int(left.sum()), 3), atol=0.06)
+    assert torch.equal(colors[right], without[right])
+    opened = made.gaussians().colors
+    assert torch.equal(opened, plain.gaussians().colors)
+
+
+def test_lids_are_around_the_eyes() -> None:
+    places = Rig.load().anchors.positions(Rig.load().mean)
+    lids = parts().lids
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        own = places[lids[side] > 0.5]
+        assert len(own) > 50 and (own[:, 0] * sign > 0).all()
+        assert own[:, 1].abs().max() < 0.03 and own[:, 2].min() > -0.05
+
+
+def test_file_round_trip(avatar: Avatar, some: Residuals, tmp_path: Path) -> None:
+    path = tmp_path / "a.flexavatar"
+    made = replace(avatar, residuals=some)
+    made.save(path)
+    again = Avatar.load(path)
+    assert again.residuals is not None and len(again.residuals) == len(some)
+    pictures = [one.render(Expression.of("blink"), size=128).astype(int) for one in (made, again)]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.5
+
+
+def test_files_of_version_0_1_open(avatar: Avatar, tmp_path: Path) -> None:
+    """They have corrections of colours, one a texel, in place of residuals."""
+    path = tmp_path / "old.flexavatar"
+    avatar.save(path)
+    file = read_avatar_file(path)
+    corrections = torch.full((len(avatar.colors), 3), 0.125).half()
+    write_avatar_file(path, {**file.tensors, "corrections": corrections}, file.metadata, file.thumbnail)
+    old = Avatar.load(path).gaussians()
+    assert len(old) == len(avatar.gaussians())
+    assert torch.allclose(old.colors, (avatar.gaussians().colors + 0.125).clamp(0, 1), atol=2e-3)
+
+
+def test_damaged_residuals(avatar: Avatar, some: Residuals, tmp_path: Path) -> None:
+    path = tmp_path / "a.flexavatar"
+    for damaged in (replace(some, colors=some.colors[:-1]), replace(some, lids=some.lids[:5])):
+        replace(avatar, residuals=damaged).save(path)
+        with pytest.raises(BadAvatarFile, match="damaged"):
+            Avatar.load(path)
+
+
+def test_people_with_and_without_residuals_mix(avatar: Avatar, some: Residuals) -> None:
+    fine, coarse = replace(avatar, residuals=some), replace(avatar, residuals=None)
+    old = replace(avatar, residuals=Residuals.of_colors(torch.full((len(avatar.colors), 3), 0.1)))
+    half = interpolate([fine, coarse], [0.5, 0.5]).residuals
+    assert half is not None and torch.allclose(half.colors, some.colors / 2)
+    assert torch.allclose(half.lids, some.lids), "the only lids there are"
+    mixed = interpolate([fine, old], [0.25, 0.75]).residuals
+    assert mixed is not None and torch.allclose(mixed.colors, 0.25 * some.colors + 0.075, atol=1e-6)
+    assert interpolate([coarse, coarse], [0.5, 0.5]).residuals is None
