@@ -17,7 +17,8 @@ from flexavatar.tracking import TrackedFace
 
 # Steps of the deformation, and of single Gaussians; of one photo.
 STEPS: dict[Quality, tuple[int, int]] = {"instant": (0, 0), "fast": (8, 12), "balanced": (30, 55), "best": (60, 180)}
-START_SECONDS, DEFORM_SECONDS, STEP_SECONDS = 3.0, 0.14, 0.23  # encoding, and steps, on 2 idle cores (docs/timings.md)
+# On 2 idle cores (docs/timings.md): encoding; what refining begins with; its steps.
+START_SECONDS, REFINE_SECONDS, DEFORM_SECONDS, STEP_SECONDS = 1.3, 1.8, 0.14, 0.23
 MOST_VIEWS = 24  # that a video's avatar is refined to: every one of them is kept decoded
 
 
@@ -31,7 +32,8 @@ def fit_steps(quality: Quality, views: int) -> tuple[int, int]:
 def fit_seconds(quality: Quality, views: int) -> float:
     """Seconds that `create_network_avatar` takes on 2 idle cores."""
     deform, steps = fit_steps(quality, views)
-    return START_SECONDS + deform * DEFORM_SECONDS + steps * STEP_SECONDS
+    refining = REFINE_SECONDS + deform * DEFORM_SECONDS + steps * STEP_SECONDS if steps else 0.0
+    return START_SECONDS + refining
 
 
 def create_network_avatar(

@@ -109,8 +109,8 @@ def problems() -> list[str]:
 
 @pytest.fixture
 def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
-    opened = browser.new_page(viewport={"width": 480, "height": 400})
-    opened.set_default_timeout(20_000)
+    opened = browser.new_page(viewport={"width": 400, "height": 360})
+    opened.set_default_timeout(100_000)
     watch(opened, problems)
     yield opened
     opened.close()

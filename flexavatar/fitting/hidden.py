@@ -24,7 +24,7 @@ class HiddenParams:
     lid_reaches: tuple[float, ...] = (1.5, 4.0, 10.0)
     brow: tuple[float, float] = (0.7, 0.95)  # of the brightness around: darker is brow or lash and no skin
     lid_border: float = 1.5  # texels over which what is seen of a lid goes over into what is made up
-    lid_shade: float = 0.93  # of the skin around: lids lie deeper
+    lid_shade: float = 1.0  # of the skin around
     lash_shade: float = 0.35
 
 
