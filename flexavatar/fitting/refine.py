@@ -61,7 +61,8 @@ class RefineParams:
     smoothness: float = 0.1  # weight of differences of colour between neighbours; without it they alternate
     evenness: float = 0.03  # of the differences of offsets, in millimetres
     pull: tuple[float, float, float] = (0.005, 0.003, 0.0005)  # to no offset, colour, opacity
-    sharpest: float = 4.0  # power of a view's freedom: how much the best view of a Gaussian outweighs the others
+    sharpest: float = 8.0  # power of a view's freedom: how much the best view of a Gaussian outweighs the others
+    others: float = 0.5  # freedom of other views beside that of the base, which they leave what it shows well
     freedom: FreedomParams = field(default_factory=FreedomParams)
     deformation: DeformationParams = field(default_factory=DeformationParams)
     hidden: HiddenParams = field(default_factory=HiddenParams)
@@ -115,7 +116,7 @@ def refine(
         still = divided.apply(neutral)
         hanging = between(still, divided.apply(move(neutral, torch.eye(3))))
         starts = [changed(divided.apply(head), hanging) for head in heads]
-    fine = _fit(plain, photos, starts, hair[divided.parent], loose[divided.parent], alignment, params, step_done)
+    fine = _fit(plain, photos, starts, hair[divided.parent], loose[divided.parent], alignment, base, params, step_done)
     with torch.no_grad():
         made = changed(changed(still, hanging), fine.residuals)
         seen = fine.freedom.amax(0)
@@ -147,6 +148,7 @@ def _fit(
     hair: Tensor,
     loose: Tensor,
     alignment: Alignment,
+    base: int,
     params: RefineParams,
     step_done: Callable[[], bool],
 ) -> _Fine:
@@ -161,7 +163,8 @@ def _fit(
     learned = _Learned(Freedom(colors.amax(0), places.amax(0), drawn), hair, loose, params)
     index = learned.index
     starts = [start.select(index) for start in starts]
-    gates = [((c / colors.amax(0).clamp_min(1e-6)) ** params.sharpest)[index] for c in colors]
+    votes = colors * torch.where(torch.arange(len(colors)) == base, 1.0, params.others)[:, None]
+    gates = [((vote / votes.amax(0).clamp_min(1e-6)) ** params.sharpest)[index] for vote in votes]
     compared = [{level: compared_pixels(photo.at(level)) for level in LEVELS_CLOSE} for photo in photos]
     optimiser = torch.optim.Adam(learned.groups() + alignment.groups(), betas=(0.9, 0.99), eps=1e-8)
     schedule = cosine(optimiser, params.steps)
