@@ -240,7 +240,7 @@ class Avatar:
             network = _network_code(file.tensors, metadata.pop("network", None), anchors)
             residuals = _residuals(file.tensors, anchors)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadAvatarFile(f"{path} is damaged: its network's code cannot be read ({error}).") from error
+            raise BadAvatarFile(f"{path} is damaged: its code cannot be read ({error}).") from error
         return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network, residuals=residuals)
 
     def bake(self, effort: Literal["quick", "measured"] = "measured") -> BakedAvatar:

@@ -23,6 +23,7 @@ ARKIT_BLENDSHAPES: tuple[str, ...] = (
     "noseSneerRight", "tongueOut",
 )  # fmt: skip
 BLENDSHAPE_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_BLENDSHAPES)}
+BLINKS = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
 
 
 def opposite(name: str) -> str:

@@ -53,12 +53,21 @@ def create_network_avatar(
     model = load_network(source)
     with torch.no_grad():
         head = model.encode(observe(views[base], rig_avatar))
-    metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": sum(steps)}
-    avatar = replace(rig_avatar, network=NetworkCode(head.code[0], head.detail[0], source), metadata=metadata)
-    params = RefineParams(deform_steps=steps[0], steps=steps[1])
+    avatar = replace(rig_avatar, network=NetworkCode(head.code[0], head.detail[0], source))
+    done = 0.0
+
+    def report(share: float) -> None:
+        nonlocal done
+        done = share
+        if progress is not None:
+            progress(share)
+
     if sum(steps):
         chosen = [views[i] for i in spread_views(views, base, MOST_VIEWS)]
-        avatar = replace(avatar, residuals=refine(avatar, chosen, 0, params, progress, cancelled))
+        params = RefineParams(deform_steps=steps[0], steps=steps[1])
+        residuals = refine(avatar, chosen, 0, params, report, cancelled)
     else:
-        avatar = replace(avatar, residuals=unrefined_residuals(avatar, params))
+        residuals = unrefined_residuals(avatar)
+    metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": round(done * sum(steps))}
+    avatar = replace(avatar, residuals=residuals, metadata=metadata)
     return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.expression import BLINKS
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.reference import rotation_matrices
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.texture.parts import parts
 
 ALMOST = 1e-4  # logits of opacities stay finite by it
-BLINKS = [BLENDSHAPE_INDEX[f"eyeBlink{side}"] for side in ("Left", "Right")]
+PER_GAUSSIAN = ("offsets", "log_scales", "opacities", "colors")  # fields of residuals
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,6 @@ class Residuals:
             torch.zeros_like(colors), torch.zeros_like(colors), torch.zeros_like(colors[:, 0]), colors, colors[:0]
         )
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Residuals:
-        return Residuals(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
-
     @staticmethod
     def mixed(items: Sequence[Residuals | None], weights: Sequence[float]) -> Residuals | None:
         """The weighted sum of the residuals of several heads, some of which may have none."""
@@ -54,30 +52,24 @@ class Residuals:
             return None
         if len({len(item) for item, _ in known}) > 1:
             known = [(item._divided(), weight) for item, weight in known]
+        total = {
+            name: torch.stack([weight * getattr(item, name) for item, weight in known]).sum(0) for name in PER_GAUSSIAN
+        }
+        # Absolute colours: heads that know theirs share the whole weight.
         lids = [(item.lids, weight) for item, weight in known if len(item.lids)]
-        total = Residuals.none(len(known[0][0]))
-        for item, weight in known:
-            total = Residuals(
-                total.offsets + weight * item.offsets,
-                total.log_scales + weight * item.log_scales,
-                total.opacities + weight * item.opacities,
-                total.colors + weight * item.colors,
-                item.lids[:0],
-            )
-        if lids:  # absolute colours: those that are known share the whole weight
-            share = sum(weight for _, weight in lids)
-            total = replace(total, lids=sum((w / share * colors for colors, w in lids), torch.zeros(())))
-        return total
+        share = sum(weight for _, weight in lids) or 1.0
+        mixed = torch.stack([weight / share * colors for colors, weight in lids]).sum(0) if lids else known[0][0].lids
+        return Residuals(**total, lids=mixed)
 
     def _divided(self) -> Residuals:
         if len(self) == len(subdivision()):
             return self
         parent = subdivision().parent
-        return replace(self.map(lambda values: values[parent] if len(values) == len(self) else values), lids=self.lids)
+        return replace(self, **{name: getattr(self, name)[parent] for name in PER_GAUSSIAN})
 
     def apply(self, gaussians: Gaussians, blendshapes: Tensor) -> Gaussians:
         """Gaussians [..., G] of a head with blendshapes [..., 52], as [..., N] with these changes."""
-        device = str(gaussians.means.device)
+        device = gaussians.means.device
         if len(self) != len(gaussians):
             gaussians = subdivision(device).apply(gaussians)
         made = changed(gaussians, self)
@@ -93,32 +85,44 @@ class Residuals:
 def changed(gaussians: Gaussians, by: Residuals) -> Gaussians:
     """Gaussians [..., N] changed by residuals of the same N, lids as they are."""
     turned = (rotation_matrices(gaussians.quats) @ by.offsets[..., None])[..., 0]
-    logits = torch.logit(gaussians.opacities.clamp(ALMOST, 1 - ALMOST))
     return Gaussians(
         means=gaussians.means + turned,
         quats=gaussians.quats,
         scales=gaussians.scales * by.log_scales.exp(),
-        opacities=torch.sigmoid(logits + by.opacities),
+        opacities=faded(gaussians.opacities, by.opacities),
         colors=(gaussians.colors + by.colors).clamp(0, 1),
     )
 
 
+def faded(opacities: Tensor, by: Tensor) -> Tensor:
+    """Opacities in 0..1 whose logits are changed."""
+    return torch.sigmoid(_logit(opacities) + by)
+
+
 def between(before: Gaussians, after: Gaussians) -> Residuals:
     """The residuals with which `changed` makes `after` of `before`, both [N], for equal rotations."""
-    logit = lambda values: torch.logit(values.clamp(ALMOST, 1 - ALMOST))  # noqa: E731
     offsets = (rotation_matrices(before.quats).mT @ (after.means - before.means)[..., None])[..., 0]
     colors = after.colors - before.colors
     return Residuals(
         offsets,
         (after.scales / before.scales).log(),
-        logit(after.opacities) - logit(before.opacities),
+        _logit(after.opacities) - _logit(before.opacities),
         colors,
         colors[:0],
     )
 
 
-def lid_shares(device: str = "cpu") -> tuple[Tensor, Tensor]:
+def _logit(opacities: Tensor) -> Tensor:
+    return torch.logit(opacities.clamp(ALMOST, 1 - ALMOST))
+
+
+def lid_shares(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Which of the S Gaussians are lids, [L] int64, and how much of each the left and the right eye closes [2, L]."""
+    return _lid_shares(str(device))
+
+
+@lru_cache(maxsize=2)  # asked for with every expression that is drawn
+def _lid_shares(device: str) -> tuple[Tensor, Tensor]:
     shares = parts(device).lids[:, subdivision(device).parent]
     index = (shares.amax(0) > 0).nonzero()[:, 0]
     return index, shares[:, index]

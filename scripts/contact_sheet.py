@@ -1,4 +1,4 @@
-"""Draw a contact sheet: each row a photo, its avatar from five sides, and three expressions.
+"""Draw a contact sheet: each row a photo, its avatar from six sides, and three expressions.
 
 With `--close`, also a sheet of close-ups of each photo: its name with "_close.png", beside OUTPUT.
 """
@@ -13,16 +13,16 @@ from PIL import Image
 
 from flexavatar import Avatar, Expression, FlexAvatarPipeline
 from flexavatar.camera import Camera
+from flexavatar.evaluation.close_up import CloseUpParams
 from flexavatar.export import write_image
 from flexavatar.images import read_image
 from flexavatar.rig import Rig
 
-YAWS = (0, 30, 60, 90, 180)  # degrees
+YAWS = (0, 30, 60, 90, 135, 180)  # degrees
 MOUTH = {"jawOpen": 0.7, "tongueOut": 0.4, "mouthLowerDownLeft": 0.3, "mouthLowerDownRight": 0.3}
 NEUTRAL, SMILE, BLINK = Expression.neutral(), Expression.of("smile"), Expression.of("blink")
 EXPRESSIONS = (SMILE, Expression.of(MOUTH), BLINK)
 
-FACE_CENTER, FACE_HEIGHT = (0.0, -0.01, -0.05), 0.24  # metres, canonical head frame
 FACE_SIZE, DETAIL_SIZE = 1024, 512  # pixels
 EYE_HEIGHT, MOUTH_HEIGHT = 0.05, 0.07  # metres that a detail shows from top to bottom
 RIGHT_EYE, LEFT_EYE, MOUTH_MIDDLE = (468,), (473,), (13, 14)  # MediaPipe's landmarks
@@ -32,7 +32,7 @@ LIPS = (NEUTRAL, SMILE, Expression.of({"jawOpen": 0.7}))
 
 
 def row(photo: Path, avatar: Avatar, size: int) -> np.ndarray:
-    """Uint8 [size, 9 * size, 3]."""
+    """Uint8 [size, 10 * size, 3]."""
     cells = [
         _square(read_image(photo), size),
         *(avatar.render(yaw=yaw, size=size) for yaw in YAWS),
@@ -50,7 +50,7 @@ def close_ups(avatar: Avatar) -> np.ndarray:
         camera = Camera.orbit(yaw, 0, DETAIL_SIZE, height, (x, y, z))
         return np.concatenate([avatar.render(expression, camera=camera) for expression in expressions], axis=1)
 
-    cameras = [Camera.orbit(yaw, 0, FACE_SIZE, FACE_HEIGHT, FACE_CENTER) for yaw in (0, TURNED)]
+    cameras = [CloseUpParams(yaw=yaw, size=FACE_SIZE).camera() for yaw in (0, TURNED)]
     details = [
         detail(RIGHT_EYE, EYE_HEIGHT, 0, LIDS),
         detail(LEFT_EYE, EYE_HEIGHT, 0, LIDS),

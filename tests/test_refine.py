@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flexavatar.avatar import Avatar, create_rig_avatar
-from flexavatar.capture.held_out import draw, over_white
+from flexavatar.capture.held_out import draw, expression_of, over_white
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.metrics import detail, psnr
 from flexavatar.expression import Expression
@@ -18,6 +18,7 @@ from flexavatar.fitting.observation import observe_close_up
 from flexavatar.fitting.refine import RefineParams, refine
 from flexavatar.images import read_image
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.texture.parts import parts
@@ -141,9 +142,6 @@ def test_large_photos_have_a_close_up(pipeline: FlexAvatarPipeline, case: Case) 
     scores = []
     for one in (start, fitted):
         with torch.inference_mode():
-            from flexavatar.capture.held_out import expression_of
-            from flexavatar.render import render
-
             drawn = render(one.gaussians(expression_of(one, tracked)), observed.camera).rgb
         scores.append(psnr(drawn, target, inside))
     assert scores[1] > scores[0] + 3

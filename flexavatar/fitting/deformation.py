@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from flexavatar.fitting.alignment import Alignment
 from flexavatar.fitting.freedom import compared_pixels
 from flexavatar.fitting.observation import FitObservation
-from flexavatar.fitting.schedule import cosine, one_by_one
+from flexavatar.fitting.schedule import batches, cosine
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
+from flexavatar.residuals import faded
 from flexavatar.rig import Rig
 from flexavatar.rig.covering import covering
 from flexavatar.rig.rig import ATLAS_SIZE
@@ -29,6 +30,7 @@ class DeformationParams:
     opacity_rate: float = 0.02  # of the logit
     color_rate: float = 0.03  # 0..1
     size_rate: float = 0.03  # of the logarithm
+    color_weight: float = 0.8
     matte_weight: float = 2.0
     smoothness: tuple[float, float, float, float] = (0.03, 0.003, 0.03, 0.003)  # places in cm, opacity, colour, size
     pull: tuple[float, float] = (0.002, 0.002)  # of places in cm and opacities to where they were
@@ -38,6 +40,7 @@ class DeformationParams:
 
 def deform(
     heads: Sequence[Gaussians],
+    rotations: Sequence[Tensor],
     views: Sequence[FitObservation],
     loose: Tensor,
     alignment: Alignment,
@@ -47,26 +50,25 @@ def deform(
 ) -> Callable[[Gaussians, Tensor], Gaussians]:
     """How texels [G] that are `loose` [G] in 0..1 should move, to look as in the views.
 
-    `heads` are the Gaussians [G] as each view expresses them. The result takes Gaussians [G] and the head's rotation
-    [3, 3] they were made with. `step_done` is asked after each step whether to go on.
+    `heads` are the Gaussians [G] as each view expresses them, made with the head's `rotations` [3, 3]. The result takes
+    Gaussians [G] and the rotation they were made with. `step_done` is asked after each step whether to go on.
     """
     rig = Rig.load()
     field = _Field(rig.atlas.valid, loose, params)
     torso = rig.anchors.interpolate(rig.torso_weights[:, None])
-    rotations = [_rotation(view) for view in views]
     groups = [{"params": [knots], "lr": rate} for knots, rate in field.learned()] + alignment.groups()
     optimiser = torch.optim.Adam(groups, betas=(0.8, 0.95), eps=1e-12)
     schedule = cosine(optimiser, steps)
-    order = one_by_one(len(views))
+    order = batches(len(views), 1)
     compared = [compared_pixels(view) for view in views]
     for step in range(steps):
-        index = next(order)
+        (index,) = next(order)
         view = views[index]
         changed = field.apply(heads[index], rotations[index], torso)
         background = torch.full((3,), float((step + step // len(views)) % 2))
         picture = render(alignment.moved(changed, index), view.camera, background)
         target = alignment.toned(view.image, index) * view.matte + background[:, None, None] * (1 - view.matte)
-        loss = 0.8 * ((picture.rgb - target) * compared[index]).abs().mean()
+        loss = params.color_weight * ((picture.rgb - target) * compared[index]).abs().mean()
         loss = loss + params.matte_weight * ((picture.alpha - view.matte) * view.weight).abs().mean()
         optimiser.zero_grad()
         (loss + field.roughness() + alignment.pull()).backward()
@@ -110,12 +112,11 @@ class _Field:
         offset = self._at(self.places) * self.loose
         # What hangs on the torso turns with it.
         offset = torch.lerp(offset, offset @ rotation, torso)
-        logits = torch.logit(gaussians.opacities.clamp(1e-4, 1 - 1e-4))
         return Gaussians(
             means=gaussians.means + offset,
             quats=gaussians.quats,
             scales=gaussians.scales * ((self._at(self.sizes) * self.loose).clamp(*self.params.sizes)).exp(),
-            opacities=torch.sigmoid(logits + (self._at(self.opacities) * self.loose)[:, 0]),
+            opacities=faded(gaussians.opacities, (self._at(self.opacities) * self.loose)[:, 0]),
             colors=(gaussians.colors + self._at(self.colors)).clamp(0, 1),
         )
 
@@ -125,9 +126,3 @@ class _Field:
         steps = [v.diff(dim=1).square().mean() + v.diff(dim=2).square().mean() for v in values]
         total = sum((weight * rough for weight, rough in zip(p.smoothness, steps, strict=True)), torch.zeros(()))
         return total + p.pull[0] * (self.places / 0.01).square().mean() + p.pull[1] * self.opacities.square().mean()
-
-
-def _rotation(view: FitObservation) -> Tensor:
-    from flexavatar.expression import Expression
-
-    return Expression.from_code(view.expression[None]).head_rotation[0]

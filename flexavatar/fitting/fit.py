@@ -15,6 +15,7 @@ from flexavatar.camera import HEAD_CENTER, Camera
 from flexavatar.expression import Expression
 from flexavatar.fitting.losses import PerceptualTerm, PhotometricWeights, l1, photometric_loss
 from flexavatar.fitting.observation import FitObservation
+from flexavatar.fitting.schedule import batches
 from flexavatar.gaussians import Gaussians, quaternion_product
 from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.render import render
@@ -88,7 +89,7 @@ def fit(
     groups = [{"params": [tensor.requires_grad_()], "lr": rate} for tensor, rate in learned if rate > 0]
     optimiser = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    batches = _batches(count, min(settings.views_per_step, count), settings.seed)
+    order = batches(count, min(settings.views_per_step, count), settings.seed)
     # One step of many views says little about the code, so steps are averaged over two rounds of all views.
     in_a_round = math.ceil(count / min(settings.views_per_step, count))
     window = min(2 * in_a_round, max(settings.steps // 2, 1))
@@ -98,7 +99,7 @@ def fit(
     best = _snapshot(learnable, math.inf, 0)
     progressed, stopped = (0, math.inf), "finished"
     for step in range(settings.steps):
-        chosen = next(batches)
+        chosen = next(order)
         # Before a single colour a head would turn into it where it should be transparent.
         background = torch.full((3,), float((step + step // in_a_round) % 2), device=code.device)
         loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual)
@@ -159,17 +160,6 @@ class _Best:
 def _snapshot(learned: Sequence[Tensor], loss: float, step: int) -> _Best:
     code, offsets, motions = (tensor.detach().clone() for tensor in learned)
     return _Best((code, offsets, motions), loss, step)
-
-
-def _batches(count: int, size: int, seed: int):
-    """Endless batches of indices; every observation comes once a round."""
-    generator = torch.Generator().manual_seed(seed)
-    queue: list[int] = []
-    while True:
-        while len(queue) < size:
-            queue += torch.randperm(count, generator=generator).tolist()
-        batch, queue = queue[:size], queue[size:]
-        yield batch
 
 
 def _loss(

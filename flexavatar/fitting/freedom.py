@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar import Avatar
+from flexavatar.expression import Expression
 from flexavatar.fitting.observation import FitObservation
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import SPREAD
 from flexavatar.rig.subdivision import subdivision
-from flexavatar.texture.parts import parts, smooth_step
+from flexavatar.texture.parts import SMALLEST_AREA, parts
+from flexavatar.texture.regions import smooth_step
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class FreedomParams:
     hair: tuple[float, float] = (0.02, 0.15)
     edge: tuple[float, float] = (0.002, 0.03)  # the same, background counted: outlines of hair and clothes may move
     unfolded: tuple[float, float] = (0.25, 0.6)  # share of its open area that the expression leaves to a texel
+    person: float = 0.02  # of the matte, from which a pixel says something of outlines
+    drawn: float = 1e-3  # pixels from which a Gaussian is part of the picture
     raised: tuple[float, float] = (0.001, 0.004)  # metres off the rig from which something is no skin
 
 
@@ -65,29 +69,21 @@ def freedom(
 ) -> Freedom:
     """What one view may change of Gaussians [S]; hair, loose and unfolded [S] as the functions beside say."""
     inside = compared_pixels(view)
-    around = view.weight * (view.matte > 0.02)
+    around = view.weight * (view.matte > params.person)
     of_colors, of_places, of_all = _amounts(gaussians, view, (inside, around, torch.ones_like(inside)))
     area = _face_on_area(gaussians, view)
     skin = smooth_step(of_colors / area, *params.skin) * smooth_step(unfolded, *params.unfolded)
     free = torch.lerp(skin, smooth_step(of_colors / area, *params.hair), hair)
     places = torch.maximum(smooth_step(of_places / area, *params.edge) * loose, free)
-    return Freedom(free, places, of_all > 1e-3)
+    return Freedom(free, places, of_all > params.drawn)
 
 
 def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
     """Area [S] that a texel has with blendshapes [52], relative to what it has with eyes open, closed, or now."""
-    from flexavatar.expression import Expression
-
     rig = Rig.load()
-
-    def areas(expression: Tensor) -> Tensor:
-        vertices = rig.pose(avatar.shape, expression + avatar.rest * (1 - expression))
-        local = rig.anchors.weights @ vertices[rig.anchors.corners]
-        return torch.linalg.cross(local[:, 1], local[:, 2]).norm(dim=-1)
-
-    now = areas(blendshapes)
-    others = torch.stack([areas(Expression.of(name).blendshapes) for name in ("neutral", "blink")]).amax(0)
-    return (now / torch.maximum(now, others).clamp_min(1e-12))[subdivision().parent]
+    faces = torch.stack([blendshapes, *(Expression.of(name).blendshapes for name in ("neutral", "blink"))])
+    areas = rig.anchors.areas(rig.pose(avatar.shape, faces + avatar.rest * (1 - faces)))
+    return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision().parent]
 
 
 def compared_pixels(view: FitObservation) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from flexavatar.residuals import lid_shares
 from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import subdivision
-from flexavatar.texture.parts import parts, smooth_step
+from flexavatar.texture.parts import parts
+from flexavatar.texture.regions import smooth_step
 
 FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
 
@@ -24,7 +25,8 @@ class HiddenParams:
     lid_reaches: tuple[float, ...] = (1.5, 4.0, 10.0)
     brow: tuple[float, float] = (0.7, 0.95)  # of the brightness around: darker is brow or lash and no skin
     lid_border: float = 1.5  # texels over which what is seen of a lid goes over into what is made up
-    lid_shade: float = 1.0  # of the skin around
+    lid_seen: tuple[float, float] = (0.6, 0.95)  # share of a lid's texels that the photos show, from which they stay
+    lid_skin: float = 0.3  # of a lid: from so much on a texel says nothing of the skin around
     lash_shade: float = 0.35
 
 
@@ -65,8 +67,8 @@ def closed_lids(colors: Tensor, seen: Tensor, params: HiddenParams = HiddenParam
     known = known[:, 0] / known[:, 1] * (1 - masks.lid_edges)
     ones = torch.ones_like(known)
     known = _blurred(_maps(torch.stack([known, ones], 1)), params.lid_border)
-    known = smooth_step(known[:, 0] / known[:, 1].clamp_min(1e-6), 0.6, 0.95)
-    lid = smooth_step(masks.lids.amax(0), 0.0, 0.3)
+    known = smooth_step(known[:, 0] / known[:, 1].clamp_min(1e-6), *params.lid_seen)
+    lid = smooth_step(masks.lids.amax(0), 0.0, params.lid_skin)
     skin = (masks.face * torch.maximum(1 - lid, known))[:, None]
     around = _blurred(_maps(torch.cat([color * skin, skin], 1)), params.lid_reaches[-1])
     typical = (around[:, :3] / around[:, 3:].clamp_min(1e-6)).mean(1, keepdim=True)
@@ -79,7 +81,7 @@ def closed_lids(colors: Tensor, seen: Tensor, params: HiddenParams = HiddenParam
         lid = lid + left * believed * found[:, :3] / found[:, 3:].clamp_min(1e-6)
         left = left * (1 - believed)
     lid = torch.lerp(lid, color, left)
-    shade = params.lid_shade * (1 - (1 - params.lash_shade) * masks.lashes)[:, None]
+    shade = (1 - (1 - params.lash_shade) * masks.lashes)[:, None]
     index, _ = lid_shares()
     own, filled, kept = colors[index], divided.spread(lid * shade)[index], divided.spread(known[:, None])[index]
     return torch.lerp(filled, own, kept.clamp(0, 1)).clamp(0, 1)

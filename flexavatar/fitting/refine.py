@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar
+from flexavatar.avatar import Avatar, above_rest
 from flexavatar.expression import Expression
 from flexavatar.fitting.alignment import Alignment
 from flexavatar.fitting.deformation import DeformationParams, deform
@@ -29,10 +29,10 @@ from flexavatar.fitting.freedom import (
 )
 from flexavatar.fitting.hidden import HiddenParams, closed_lids, toned
 from flexavatar.fitting.observation import FitObservation, observe_close_up, observe_face
-from flexavatar.fitting.schedule import cosine, one_by_one
+from flexavatar.fitting.schedule import batches, cosine
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
-from flexavatar.residuals import Residuals, between, changed
+from flexavatar.residuals import PER_GAUSSIAN, Residuals, between, changed
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.texture.parts import parts
 from flexavatar.tracking import TrackedFace
@@ -110,7 +110,8 @@ def refine(
         photos = [photo.around(head) for photo, head in zip(photos, heads, strict=True)]
     first = [photo.at(COARSE) for photo in photos]
     loose = loose_shares(hair)
-    move = deform(heads, first, loose, alignment, params.deform_steps, params.deformation, step_done)
+    rotations = [photo.expression.head_rotation for photo in photos]
+    move = deform(heads, rotations, first, loose, alignment, params.deform_steps, params.deformation, step_done)
     with torch.no_grad():
         divided = subdivision()
         still = divided.apply(neutral)
@@ -127,12 +128,12 @@ def refine(
         return replace(whole, colors=colors, lids=lids)
 
 
-def unrefined_residuals(avatar: Avatar, params: RefineParams = RefineParams()) -> Residuals:
+def unrefined_residuals(avatar: Avatar) -> Residuals:
     """Residuals that change nothing but lids, which take their skin from around the eyes; the face is divided."""
     with torch.no_grad():
         colors = subdivision().apply(avatar.unrefined()).colors
         nothing = Residuals.none(len(colors))
-        return replace(nothing, lids=closed_lids(colors, torch.zeros_like(colors[:, 0]), params.hidden))
+        return replace(nothing, lids=closed_lids(colors, torch.zeros_like(colors[:, 0])))
 
 
 @dataclass(frozen=True)
@@ -168,9 +169,9 @@ def _fit(
     compared = [{level: compared_pixels(photo.at(level)) for level in LEVELS_CLOSE} for photo in photos]
     optimiser = torch.optim.Adam(learned.groups() + alignment.groups(), betas=(0.9, 0.99), eps=1e-8)
     schedule = cosine(optimiser, params.steps)
-    order = one_by_one(len(photos))
+    order = batches(len(photos), 1)
     for step in range(params.steps):
-        number = next(order)
+        (number,) = next(order)
         photo = photos[number]
         levels = LEVELS_CLOSE if len(photo.levels) > 2 else LEVELS
         level = levels[(step // len(photos)) % len(levels)]
@@ -241,10 +242,8 @@ class _Learned:
         """All S of them."""
         with torch.no_grad():
             own = self.residuals()
-            made = Residuals.none(self._count).map(torch.clone)
-            for name in ("offsets", "log_scales", "opacities", "colors"):
-                getattr(made, name)[self.index] = getattr(own, name)
-            return made
+            place = lambda values: values.new_zeros(self._count, *values.shape[1:]).index_copy_(0, self.index, values)  # noqa: E731
+            return replace(own, **{name: place(getattr(own, name)) for name in PER_GAUSSIAN})
 
 
 def _gated(values: Tensor, gate: Tensor) -> Tensor:
@@ -255,8 +254,7 @@ def _gated(values: Tensor, gate: Tensor) -> Tensor:
 def _see(face: TrackedFace, rest: Tensor) -> _Seen:
     levels = [observe_face(face, rest, size, RIM_MARGIN) for size in (COARSE, FINE)]
     close = observe_close_up(face, rest)
-    code = Expression.from_code(levels[0].expression[None])
-    expression = Expression(code.blendshapes[0].clamp(0, 1), code.head_rotation[0])
+    expression = Expression(above_rest(face.blendshapes, rest), face.head_rotation)
     return _Seen((*levels, *([] if close is None else [close])), expression)
 
 

@@ -16,8 +16,12 @@ def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sched
     return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
 
 
-def one_by_one(count: int, seed: int = 0) -> Iterator[int]:
-    """Endless indices below `count`; each comes once a round, in an order of its own."""
+def batches(count: int, size: int, seed: int = 0) -> Iterator[list[int]]:
+    """Endless batches of indices below `count`; each index comes once a round."""
     generator = torch.Generator().manual_seed(seed)
+    queue: list[int] = []
     while True:
-        yield from torch.randperm(count, generator=generator).tolist()
+        while len(queue) < size:
+            queue += torch.randperm(count, generator=generator).tolist()
+        batch, queue = queue[:size], queue[size:]
+        yield batch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.expression import BLINKS
 from flexavatar.rig.rig import ATLAS_SIZE, REGION_NAMES, Rig
 
 SPREAD = 0.62  # standard deviation of a surface Gaussian in texels: the least that shows no gaps
@@ -49,6 +49,11 @@ class SurfaceAnchors:
     def interpolate(self, values: Tensor) -> Tensor:
         """Per-vertex values [..., V, C] at the anchors [..., G, C]."""
         return (values[..., self.corners, :] * self.weights[:, 0, :, None]).sum(-2)
+
+    def areas(self, vertices: Tensor) -> Tensor:
+        """Square metres [..., G] of the texels on vertices [..., V, 3]."""
+        _, u, v = (self.weights @ vertices[..., self.corners, :]).unbind(-2)
+        return torch.linalg.cross(u, v).norm(dim=-1)
 
     def stretched(self, vertices: Tensor, moved: Tensor) -> SurfaceAnchors:
         """The same anchors for a head that rests with vertices [V, 3], of which `moved` [V] bool are not the mean's."""
@@ -92,13 +97,13 @@ def surface_anchors(rig: Rig) -> SurfaceAnchors:
     dv = torch.stack([b[:, 0] - a[:, 0], -b[:, 0], a[:, 0]], -1) / area[:, None]
     weights = torch.stack([rig.atlas.barycentric[valid], du, dv], 1)
     anywhere = torch.full((len(corners),), LIMITS[1])
-    at_rest = SurfaceAnchors(corners, weights, anywhere).frames(rig.mean).scales[:, 0]
+    unlimited = SurfaceAnchors(corners, weights, anywhere)
+    at_rest = unlimited.frames(rig.mean).scales[:, 0]
     cavity = rig.atlas.region[valid] == REGION_NAMES.index("mouth")
     longest = (STRETCH * at_rest).clamp_min(STRETCH_FREELY)
     longest[cavity] = longest[cavity].clamp_max(STRETCH_CAVITY)
     longest = longest.clamp_max(LIMITS[1])
-    blinks = rig.expression_deltas[[BLENDSHAPE_INDEX[f"eyeBlink{side}"] for side in ("Left", "Right")]]
-    travel = (blinks[:, corners] * weights[:, 0, :, None]).sum(-2).norm(dim=-1).amax(0)
+    travel = unlimited.interpolate(rig.expression_deltas[BLINKS]).norm(dim=-1).amax(0)
     lid = (travel > LID_TRAVEL) & (rig.atlas.region[valid] == REGION_NAMES.index("head"))
     return SurfaceAnchors(corners, weights, torch.where(lid, STRETCH_LIDS, longest))
 

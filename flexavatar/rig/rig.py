@@ -22,6 +22,7 @@ PART_NAMES = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "to
 # closed and the eyes are in place; -1 in the map means that no surface is there.
 REGION_NAMES = ("head", "mouth", "sockets", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue")
 ATLAS_SIZE = 256
+HEAD_AXIS = (0.0, -0.075)  # metres, x and z of the vertical axis that angles around the head turn about
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from flexavatar.gaussians import Gaussians
 from flexavatar.rig.move import moved
-from flexavatar.rig.rig import REGION_NAMES, Rig
+from flexavatar.rig.rig import HEAD_AXIS, REGION_NAMES, Rig
 
 # More than half: seen close up, what lies behind would show through between them.
 DIVIDED_SIZE = 0.66
 QUARTER = 0.25  # of the way from a texel to its neighbours
 TORN = 0.008  # metres on the mean head between neighbouring texels that are not of one surface
 # What is divided, on the mean head: the face up to the hairline, in metres and degrees from straight ahead.
-FACE_HEIGHT, FACE_ANGLE, HEAD_AXIS = (-0.105, 0.085), 62.0, (0.0, -0.075)
+FACE_HEIGHT, FACE_ANGLE = (-0.105, 0.085), 62.0
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,15 @@ class Subdivision:
             colors=self.spread(gaussians.colors).clamp(0, 1),
         )
 
-    def to(self, device: torch.device | str) -> Subdivision:
-        return moved(self, device)
+
+def subdivision(device: torch.device | str = "cpu") -> Subdivision:
+    """That of the bundled rig, made once for each device."""
+    return _subdivision(str(device))
 
 
 @lru_cache(maxsize=2)
-def subdivision(device: str = "cpu") -> Subdivision:
-    """That of the bundled rig."""
-    return _subdivide(Rig.load()).to(device)
+def _subdivision(device: str) -> Subdivision:
+    return moved(_subdivide(Rig.load()), device)
 
 
 def divided(rig: Rig) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flexavatar.rig import REGION_NAMES, Rig
-from flexavatar.texture.regions import Regions
+from flexavatar.texture.regions import Regions, smooth_step
 from flexavatar.texture.unwrap import Unwrapped
 
 IRIS_RADIUS = 0.0059  # metres; nearly the same for every adult
@@ -36,10 +36,10 @@ def paint_eyes(color: np.ndarray, rig: Rig, photo: Unwrapped) -> np.ndarray:
         r = radius / limit
         spokes = 1 + 0.10 * np.sin(13 * around) * np.sin(7 * around + 1.0) - 0.12 * np.cos(np.pi * r.clip(0, 1))
         tone = iris * spokes[:, None]
-        tone = _blend(tone, iris * 0.35, _step(r, 0.84, 1.0))
-        tone = _blend(np.broadcast_to(iris * 0.08, tone.shape), tone, _step(r, PUPIL - 0.10, PUPIL + 0.06))
-        edge = white * (1 - 0.25 * _step(radius, 0.75, 1.4))[:, None] * [1.0, 0.97, 0.96]
-        eye = _blend(tone, edge, _step(r, 0.94, 1.10))
+        tone = _blend(tone, iris * 0.35, smooth_step(r, 0.84, 1.0))
+        tone = _blend(np.broadcast_to(iris * 0.08, tone.shape), tone, smooth_step(r, PUPIL - 0.10, PUPIL + 0.06))
+        edge = white * (1 - 0.25 * smooth_step(radius, 0.75, 1.4))[:, None] * [1.0, 0.97, 0.96]
+        eye = _blend(tone, edge, smooth_step(r, 0.94, 1.10))
         painted[own] = eye.clip(0, 1)
     return painted
 
@@ -59,7 +59,7 @@ def paint_mouth(color: np.ndarray, rig: Rig, skin: np.ndarray) -> np.ndarray:
     }
     for name, (tone, back, front) in tones.items():
         own = region == REGION_NAMES.index(name)
-        shade = 0.16 + 0.84 * _step(depth[own], back, front)
+        shade = 0.16 + 0.84 * smooth_step(depth[own], back, front)
         painted[own] = (np.array(tone) * light * shade[:, None]).clip(0, 1)
     painted[region == REGION_NAMES.index("sockets")] = 0.35 * skin
     return painted
@@ -72,11 +72,11 @@ def visible_inner(regions: Regions, rig: Rig) -> np.ndarray:
     corners of the mouth: there they stick out of closed lips.
     """
     aside = np.abs(regions.position[..., 0])
-    upper = np.where(regions.named("teeth_upper"), 1 - _step(aside, 0.022, 0.027), 1.0)
-    lower = np.where(regions.named("teeth_lower"), 1 - _step(aside, 0.013, 0.018), 1.0)
+    upper = np.where(regions.named("teeth_upper"), 1 - smooth_step(aside, 0.022, 0.027), 1.0)
+    lower = np.where(regions.named("teeth_lower"), 1 - smooth_step(aside, 0.013, 0.018), 1.0)
     corners = rig.landmarks(rig.mean)[list(MOUTH_CORNERS)].numpy()
     near = np.linalg.norm(regions.position[:, :, None] - corners, axis=-1).min(-1)
-    walls = np.where(regions.named("mouth"), _step(near, *CORNER_WALLS), 1.0)
+    walls = np.where(regions.named("mouth"), smooth_step(near, *CORNER_WALLS), 1.0)
     return (upper * lower * walls).astype(np.float32)
 
 
@@ -114,11 +114,6 @@ def _polar(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     center[2] = position[:, 2].max() - radius
     d = (position - center) / radius
     return np.arctan2(np.hypot(d[:, 0], d[:, 1]), d[:, 2]), np.arctan2(d[:, 1], d[:, 0])
-
-
-def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = ((value - low) / (high - low)).clip(0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def _blend(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.expression import BLINKS
 from flexavatar.rig.move import moved
 from flexavatar.rig.rig import Rig
+from flexavatar.texture.regions import atlas_regions, smooth_step
 
 LID_TRAVEL = (0.0006, 0.002)  # metres that skin moves as an eye closes: between them it begins to be lid
 LID_STRETCH = (1.1, 1.5)  # or times the area it has when the eye is open: it lay in a fold
 LID_NOISE = 1e-4  # metres of travel below which a stretch means nothing
+SMALLEST_AREA = 1e-12  # square metres
 LID_BORDER = 1.0  # texels, deviation of what the border of a lid is blurred by
 EDGE_WIDTH = 5.0  # texels
 CORE_FADE = 10.0  # texels
@@ -38,19 +40,21 @@ class Parts:
     lid_edges: Tensor  # around the openings of the eyes: in a photo of open eyes it is lined with lashes
 
 
-@lru_cache(maxsize=2)
-def parts(device: str = "cpu") -> Parts:
-    """Those of the bundled rig."""
-    from flexavatar.texture.regions import atlas_regions
+def parts(device: torch.device | str = "cpu") -> Parts:
+    """Those of the bundled rig, made once for each device."""
+    return _parts(str(device))
 
+
+@lru_cache(maxsize=2)
+def _parts(device: str) -> Parts:
     rig = Rig.load()
     regions, valid = atlas_regions(rig), rig.atlas.valid.numpy()
     mask = lambda values: torch.from_numpy(np.asarray(values[valid], np.float32))  # noqa: E731
     outside = mask(regions.named("head"))
-    travel = torch.stack([rig.expression_deltas[BLENDSHAPE_INDEX[f"eyeBlink{side}"]] for side in ("Left", "Right")])
+    travel = rig.expression_deltas[BLINKS]
     moves = rig.anchors.interpolate(travel)
-    areas = torch.stack([_areas(rig, rig.mean + by) for by in travel]) / _areas(rig, rig.mean)
-    folded = smooth_step(areas, *LID_STRETCH) * (moves.norm(dim=-1) > LID_NOISE)
+    stretch = rig.anchors.areas(rig.mean + travel) / rig.anchors.areas(rig.mean).clamp_min(SMALLEST_AREA)
+    folded = smooth_step(stretch, *LID_STRETCH) * (moves.norm(dim=-1) > LID_NOISE)
     lids = torch.maximum(smooth_step(moves.norm(dim=-1), *LID_TRAVEL), folded) * outside
     spread = np.zeros((*valid.shape, 2), np.float32)
     spread[valid] = lids.T.numpy()
@@ -71,15 +75,3 @@ def parts(device: str = "cpu") -> Parts:
 def _distance(mask: np.ndarray) -> np.ndarray:
     """Texels [256, 256] from every texel of a mask to the nearest that is not in it."""
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-
-
-def _areas(rig: Rig, vertices: Tensor) -> Tensor:
-    """Area [G] of a texel on vertices [V, 3], square metres."""
-    local = rig.anchors.weights @ vertices[rig.anchors.corners]
-    return torch.linalg.cross(local[:, 1], local[:, 2]).norm(dim=-1).clamp_min(1e-12)
-
-
-def smooth_step(values: Tensor, low: float, high: float) -> Tensor:
-    """0 below `low`, 1 above `high`, and a smooth cubic between them."""
-    t = ((values - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from flexavatar.rig import REGION_NAMES, Rig
+from flexavatar.rig.rig import HEAD_AXIS
 
 # Height of the hairline (metres above the eyes) by angle around the head, 0 = front, 180 = nape.
 HAIRLINE = ((0, 0.068), (25, 0.066), (45, 0.052), (58, 0.030), (68, 0.000), (82, 0.008), (100, 0.012), (115, -0.022),
             (135, -0.045), (160, -0.058), (180, -0.062))  # fmt: skip
-HEAD_AXIS = (0.0, -0.075)  # x, z of the vertical axis that the angle turns about
 HAIR_HEIGHT, HAIR_FADE = 0.018, 0.008  # metres over the rig from which something is hair and no ear
 RIM_FADE = 2  # texels over which the bust fades out at its rim, the bottom row of the skin chart
 EAR_CENTER, EAR_RADII = (35.0, 90.0), (13.5, 26.5)  # texels (column, row) of the right ear in the atlas
+
+
+Values = TypeVar("Values", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ def under_hair(regions: Regions, rig: Rig, volume: Tensor) -> Regions:
     return replace(regions, scalp=np.maximum(regions.scalp, hair), ear=regions.ear & (hair < 0.5))
 
 
+def smooth_step(values: Values, low: float, high: float) -> Values:
+    """0 below `low`, 1 above `high`, and a smooth cubic between them."""
+    t = ((values - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
+
+
 def _smooth(value) -> np.ndarray:
-    t = (value / 2 + 0.5).clip(0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    return smooth_step(value, -1, 1).astype(np.float32)

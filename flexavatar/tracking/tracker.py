@@ -370,6 +370,7 @@ def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
 
 
 def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
+    camera = fit.camera(CROP_SIZE, CROP_SIZE)[0]
     return TrackedFace(
         image=image,
         matte=matte,
@@ -380,9 +381,9 @@ def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit)
         shape=fit.shape[0].float(),
         blendshapes=fit.blendshapes[0].float(),
         head_rotation=fit.head_rotation[0].float(),
-        camera=fit.camera(CROP_SIZE, CROP_SIZE)[0],
+        camera=camera,
         error=float(fit.error[0]),
-        close=_close_up(look, fit.camera(CROP_SIZE, CROP_SIZE)[0]),
+        close=_close_up(look, camera),
     )
 
 
