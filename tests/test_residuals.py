@@ -15,6 +15,7 @@ from flexavatar.errors import BadAvatarFile
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.export import read_avatar_file, write_avatar_file
 from flexavatar.expression import Expression
+from flexavatar.fitting.hidden import closed_lids
 from flexavatar.gaussians import Gaussians
 from flexavatar.interpolation import interpolate
 from flexavatar.render import render
@@ -168,3 +169,14 @@ def test_people_with_and_without_residuals_mix(avatar: Avatar, some: Residuals) 
     mixed = interpolate([fine, old], [0.25, 0.75]).residuals
     assert mixed is not None and torch.allclose(mixed.colors, 0.25 * some.colors + 0.075, atol=1e-6)
     assert interpolate([coarse, coarse], [0.5, 0.5]).residuals is None
+
+
+def test_lids_under_a_fringe_are_skin() -> None:
+    """Strands before the eyes are no skin to take a lid's colour from."""
+    skin, green = torch.tensor([0.7, 0.55, 0.45]), torch.tensor([0.2, 0.8, 0.1])
+    places = subdivision().spread(Rig.load().anchors.positions(Rig.load().mean))
+    strands = (places[:, 1] > 0.012) & (places[:, 0].remainder(0.02) < 0.01)
+    colors = torch.where(strands[:, None], green, skin)
+    upper = parts().lashes[subdivision().parent][lid_shares()[0]] == 0
+    lids = closed_lids(colors, torch.zeros(len(colors)))[upper]
+    assert strands.any() and (lids - skin).abs().mean(-1).quantile(0.9) < 0.05

@@ -22,8 +22,10 @@ FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
 class HiddenParams:
     reaches: tuple[float, ...] = (1.2, 3.0, 8.0, 18.0)  # texels: where the nearest say nothing, farther ones do
     enough: float = 0.25  # share of seen texels in reach from which they are believed in full
-    lid_reaches: tuple[float, ...] = (1.5, 4.0, 10.0)
+    lid_reaches: tuple[float, ...] = (1.5, 4.0, 10.0, 18.0)
     brow: tuple[float, float] = (0.7, 0.95)  # of the brightness around: darker is brow or lash and no skin
+    tint: tuple[float, float] = (0.15, 0.3)  # from the face's, each at brightness 1: farther is hair before the eyes
+    lid_around: float = 10.0  # texels, within which brightness is compared
     lid_border: float = 1.5  # texels over which what is seen of a lid goes over into what is made up
     lid_seen: tuple[float, float] = (0.6, 0.95)  # share of a lid's texels that the photos show, from which they stay
     lid_skin: float = 0.3  # of a lid: from so much on a texel says nothing of the skin around
@@ -70,7 +72,10 @@ def closed_lids(colors: Tensor, seen: Tensor, params: HiddenParams = HiddenParam
     known = smooth_step(known[:, 0] / known[:, 1].clamp_min(1e-6), *params.lid_seen)
     lid = smooth_step(masks.lids.amax(0), 0.0, params.lid_skin)
     skin = (masks.face * torch.maximum(1 - lid, known))[:, None]
-    around = _blurred(_maps(torch.cat([color * skin, skin], 1)), params.lid_reaches[-1])
+    tint = color / color.mean(1, keepdim=True).clamp_min(1e-3)
+    apart = (tint - tint[masks.core > 0.99].median(0).values).abs().mean(1, keepdim=True)
+    skin = skin * (1 - smooth_step(apart, *params.tint))
+    around = _blurred(_maps(torch.cat([color * skin, skin], 1)), params.lid_around)
     typical = (around[:, :3] / around[:, 3:].clamp_min(1e-6)).mean(1, keepdim=True)
     skin = skin * smooth_step(color.mean(1, keepdim=True) / typical.clamp_min(1e-3), *params.brow)
     maps = _maps(torch.cat([color * skin, skin], 1))
