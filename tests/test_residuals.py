@@ -179,4 +179,4 @@ def test_lids_under_a_fringe_are_skin() -> None:
     colors = torch.where(strands[:, None], green, skin)
     upper = parts().lashes[subdivision().parent][lid_shares()[0]] == 0
     lids = closed_lids(colors, torch.zeros(len(colors)))[upper]
-    assert strands.any() and (lids - skin).abs().mean(-1).quantile(0.9) < 0.05
+    assert strands.any() and (lids - skin).abs().mean(-1).quantile(0.9) < 0.02  # 0.055 if strands counted
