@@ -26,11 +26,11 @@ class DeformationParams:
     """Rates are those of the first step."""
 
     cell: int = 4  # texels between the knots of the deformation
-    place_rate: float = 2e-3  # metres
+    place_rate: float = 2.5e-3  # metres
     opacity_rate: float = 0.02  # of the logit
     color_rate: float = 0.03  # 0..1
     size_rate: float = 0.03  # of the logarithm
-    color_weight: float = 0.8
+    color_weight: float = 1.6
     matte_weight: float = 2.0
     smoothness: tuple[float, float, float, float] = (0.03, 0.003, 0.03, 0.003)  # places in cm, opacity, colour, size
     pull: tuple[float, float] = (0.002, 0.002)  # of places in cm and opacities to where they were

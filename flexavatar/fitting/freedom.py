@@ -24,8 +24,8 @@ class FreedomParams:
     """Between the two values of a pair freedom goes from none to full."""
 
     skin: tuple[float, float] = (0.25, 0.6)  # share of its own area that a picture shows of a Gaussian: grazing streaks
-    hair: tuple[float, float] = (0.02, 0.15)
-    edge: tuple[float, float] = (0.002, 0.03)  # the same, background counted: outlines of hair and clothes may move
+    hair: tuple[float, float] = (0.005, 0.05)
+    edge: tuple[float, float] = (0.0005, 0.01)  # the same, background counted: outlines of hair and clothes may move
     unfolded: tuple[float, float] = (0.25, 0.6)  # share of its open area that the expression leaves to a texel
     person: float = 0.02  # of the matte, from which a pixel says something of outlines
     drawn: float = 1e-3  # pixels from which a Gaussian is part of the picture

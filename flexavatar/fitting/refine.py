@@ -52,15 +52,15 @@ class RefineParams:
     steps: int = 60
     offset_rate: float = 5e-2  # of the limit
     size_rate: float = 1e-2  # of the logarithm
-    opacity_rate: float = 0.2  # of the logit
+    opacity_rate: float = 0.4  # of the logit
     color_rate: float = 4e-2  # 0..1
     edges: float = 0.5  # weight of the differences between neighbouring pixels, beside 1 of the pixels themselves
     skin_limit: float = 0.002  # metres that a Gaussian of skin may move
-    hair_limit: float = 0.008  # metres
+    hair_limit: float = 0.014  # metres
     growth: float = 0.35  # logarithm of what it may grow by; it never shrinks
     smoothness: float = 0.1  # weight of differences of colour between neighbours; without it they alternate
-    evenness: float = 0.03  # of the differences of offsets, in millimetres
-    pull: tuple[float, float, float] = (0.005, 0.003, 0.0005)  # to no offset, colour, opacity
+    evenness: float = 0.01  # of the differences of offsets, in millimetres
+    pull: tuple[float, float, float] = (0.002, 0.002, 0.0003)  # to no offset, colour, opacity
     sharpest: float = 8.0  # power of a view's freedom: how much the best view of a Gaussian outweighs the others
     others: float = 0.5  # freedom of other views beside that of the base, which they leave what it shows well
     freedom: FreedomParams = field(default_factory=FreedomParams)
