@@ -25,7 +25,9 @@ class FreedomParams:
 
     skin: tuple[float, float] = (0.25, 0.6)  # share of its own area that a picture shows of a Gaussian: grazing streaks
     hair: tuple[float, float] = (0.005, 0.05)
-    edge: tuple[float, float] = (0.0005, 0.01)  # the same, background counted: outlines of hair and clothes may move
+    # The same, background counted: outlines of ears and neck may move, those of hair and clothes far more.
+    skin_edge: tuple[float, float] = (0.002, 0.03)
+    hair_edge: tuple[float, float] = (0.0005, 0.01)
     unfolded: tuple[float, float] = (0.25, 0.6)  # share of its open area that the expression leaves to a texel
     person: float = 0.02  # of the matte, from which a pixel says something of outlines
     drawn: float = 1e-3  # pixels from which a Gaussian is part of the picture
@@ -74,7 +76,8 @@ def freedom(
     area = _face_on_area(gaussians, view)
     skin = smooth_step(of_colors / area, *params.skin) * smooth_step(unfolded, *params.unfolded)
     free = torch.lerp(skin, smooth_step(of_colors / area, *params.hair), hair)
-    places = torch.maximum(smooth_step(of_places / area, *params.edge) * loose, free)
+    edges = [smooth_step(of_places / area, *edge) for edge in (params.skin_edge, params.hair_edge)]
+    places = torch.maximum(torch.lerp(*edges, hair) * loose, free)
     return Freedom(free, places, of_all > params.drawn)
 
 

@@ -56,10 +56,13 @@ class RefineParams:
     color_rate: float = 4e-2  # 0..1
     edges: float = 0.5  # weight of the differences between neighbouring pixels, beside 1 of the pixels themselves
     skin_limit: float = 0.002  # metres that a Gaussian of skin may move
-    hair_limit: float = 0.014  # metres
+    loose_limit: float = 0.008  # of ears and neck
+    hair_limit: float = 0.014
     growth: float = 0.35  # logarithm of what it may grow by; it never shrinks
     smoothness: float = 0.1  # weight of differences of colour between neighbours; without it they alternate
-    evenness: float = 0.01  # of the differences of offsets, in millimetres
+    # Of the differences of offsets, in millimetres, of skin and hair: uneven skin ends in a comb at outlines.
+    skin_evenness: float = 0.3
+    hair_evenness: float = 0.02
     pull: tuple[float, float, float] = (0.002, 0.002, 0.0003)  # to no offset, colour, opacity
     sharpest: float = 8.0  # power of a view's freedom: how much the best view of a Gaussian outweighs the others
     others: float = 0.5  # freedom of other views beside that of the base, which they leave what it shows well
@@ -203,11 +206,13 @@ class _Learned:
         # Skin is never seen through.
         solid = (parts().face[divided.parent] * (1 - hair))[self.index]
         self._fading = self._places[:, 0] * (1 - solid)
-        self._limit = (params.skin_limit + (params.hair_limit - params.skin_limit) * loose[self.index])[:, None]
+        limit = _mixed(_mixed(params.skin_limit, params.loose_limit, loose), params.hair_limit, hair)
+        self._limit = limit[self.index, None]
         place = torch.full((self._count,), -1)
         place[self.index] = torch.arange(len(self.index))
         pairs = place[divided.pairs]
         self._pairs = pairs[(pairs >= 0).all(1)]
+        self._evenness = _mixed(params.skin_evenness, params.hair_evenness, hair[self.index][self._pairs].amin(1))
         self._raw = [torch.zeros(len(self.index), n).squeeze(1).requires_grad_() for n in (3, 3, 1, 3)]
 
     def groups(self) -> list[dict]:
@@ -233,10 +238,10 @@ class _Learned:
         p = self._params
         a, b = self._pairs.unbind(-1)
         rough = (by.colors[a] - by.colors[b]).square().mean()
-        uneven = ((by.offsets[a] - by.offsets[b]) * 1000).square().mean()
+        uneven = (((by.offsets[a] - by.offsets[b]) * 1000).square().mean(1) * self._evenness).mean()
         pulls = (self._raw[0], by.colors, by.opacities)
         pull = sum((w * values.square().mean() for w, values in zip(p.pull, pulls, strict=True)), torch.zeros(()))
-        return p.smoothness * rough + p.evenness * uneven + pull
+        return p.smoothness * rough + uneven + pull
 
     def whole(self) -> Residuals:
         """All S of them."""
@@ -244,6 +249,10 @@ class _Learned:
             own = self.residuals()
             place = lambda values: values.new_zeros(self._count, *values.shape[1:]).index_copy_(0, self.index, values)  # noqa: E731
             return replace(own, **{name: place(getattr(own, name)) for name in PER_GAUSSIAN})
+
+
+def _mixed(a: Tensor | float, b: float, share: Tensor) -> Tensor:
+    return a * (1 - share) + b * share
 
 
 def _gated(values: Tensor, gate: Tensor) -> Tensor:
