@@ -14,9 +14,9 @@ from torch import Tensor
 
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
-from flexavatar.expression import BLENDSHAPE_INDEX, Expression
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
-from flexavatar.residuals import Residuals, lid_shares
+from flexavatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.volume import raised
@@ -287,16 +287,23 @@ def _residuals(tensors: Mapping[str, Tensor], anchors: int) -> Residuals | None:
         found = Residuals.of_colors(tensors["corrections"].float())
         counts = (anchors,)
     elif "residual_colors" in tensors:
-        found = Residuals(**{f.name: tensors[f"residual_{f.name}"].float() for f in fields(Residuals)})
+        names = [f.name for f in fields(Residuals) if f.name not in ("creases", "worn")]
+        if "residual_creases" in tensors:  # older files lack them
+            names += ["creases", "worn"]
+        found = Residuals(**{name: tensors[f"residual_{name}"].float() for name in names})
         counts = (anchors, len(subdivision()))
     else:
         return None
     shapes = [tuple(getattr(found, f.name).shape) for f in fields(Residuals)]
-    count, lids = len(found), len(found.lids)
-    if count not in counts or shapes != [(count, 3), (count, 3), (count,), (count, 3), (lids, 3)]:
+    count, lids, creases = len(found), len(found.lids), len(found.creases)
+    quarters = len(crease_shares()[1]) if creases else 0
+    own = [(count, 3), (count, 3), (count,), (count, 3), (lids, 3), (creases, 3), (quarters, len(ARKIT_BLENDSHAPES))]
+    if count not in counts or shapes != own:
         raise ValueError(f"residuals {shapes}")
     if lids not in (0, len(lid_shares()[0])):
         raise ValueError(f"{lids} lids")
+    if creases and creases != len(crease_shares()[0]):
+        raise ValueError(f"{creases} creases")
     return found
 
 

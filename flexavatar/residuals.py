@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from flexavatar.expression import BLINKS
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLINKS
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.reference import rotation_matrices
+from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.texture.parts import parts
+from flexavatar.texture.regions import smooth_step
 
 ALMOST = 1e-4  # logits of opacities stay finite by it
+QUARTERS = (0.0, 0.02), (-0.01, 0.01)  # metres: heights between lower and upper, sides between right and left of a face
 PER_GAUSSIAN = ("offsets", "log_scales", "opacities", "colors")  # fields of residuals
 
 
@@ -28,6 +31,10 @@ class Residuals:
     opacities: Tensor  # [N] of the logit
     colors: Tensor  # [N, 3] RGB 0..1
     lids: Tensor  # [L, 3] RGB 0..1 of the L Gaussians of `lid_shares` when the eyes are closed; [0, 3]: as when open
+    # Creases that came with the photo's expression, and go with it: what they add to `colors` of the C Gaussians of
+    # `crease_shares`, [C, 3], and how much of those of each quarter of the face a blendshape brings, [4, 52]; or none.
+    creases: Tensor = field(default_factory=lambda: torch.zeros(0, 3))
+    worn: Tensor = field(default_factory=lambda: torch.zeros(0, len(ARKIT_BLENDSHAPES)))
 
     def __len__(self) -> int:
         return len(self.opacities)
@@ -59,7 +66,15 @@ class Residuals:
         lids = [(item.lids, weight) for item, weight in known if len(item.lids)]
         share = sum(weight for _, weight in lids) or 1.0
         mixed = torch.stack([weight / share * colors for colors, weight in lids]).sum(0) if lids else known[0][0].lids
-        return Residuals(**total, lids=mixed)
+        made = Residuals(**total, lids=mixed)
+        # Heads without creases have some of no depth, but nothing to say about when to wear them.
+        folded = [(item, weight) for item, weight in known if len(item.creases)]
+        if not folded:
+            return made
+        share = sum(weight for _, weight in folded) or 1.0
+        creases = torch.stack([weight * item.creases for item, weight in folded]).sum(0)
+        worn = torch.stack([weight / share * item.worn for item, weight in folded]).sum(0)
+        return replace(made, creases=creases, worn=worn)
 
     def _divided(self) -> Residuals:
         if len(self) == len(subdivision()):
@@ -73,12 +88,17 @@ class Residuals:
         if len(self) != len(gaussians):
             gaussians = subdivision(device).apply(gaussians)
         made = changed(gaussians, self)
-        if not len(self.lids):
+        if not len(self.lids) and not len(self.creases):
             return made
-        index, shares = lid_shares(device)
-        closed = (blendshapes[..., BLINKS] @ shares).clamp(0, 1)[..., None]
         colors = made.colors.clone()
-        colors[..., index, :] = torch.lerp(colors[..., index, :], self.lids.expand(*closed.shape[:-1], 3), closed)
+        if len(self.creases):
+            index, quarters = crease_shares(device)
+            gone = 1 - ((blendshapes @ self.worn.T).clamp(0, 1) @ quarters)[..., None]
+            colors[..., index, :] = (colors[..., index, :] - gone * self.creases).clamp(0, 1)
+        if len(self.lids):
+            index, shares = lid_shares(device)
+            closed = (blendshapes[..., BLINKS] @ shares).clamp(0, 1)[..., None]
+            colors[..., index, :] = torch.lerp(colors[..., index, :], self.lids.expand(*closed.shape[:-1], 3), closed)
         return replace(made, colors=colors)
 
 
@@ -126,3 +146,21 @@ def _lid_shares(device: str) -> tuple[Tensor, Tensor]:
     shares = parts(device).lids[:, subdivision(device).parent]
     index = (shares.amax(0) > 0).nonzero()[:, 0]
     return index, shares[:, index]
+
+
+def crease_shares(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Which of the S Gaussians may have creases, [C] int64, and the part [4, C] that each quarter has of them.
+
+    Lower right, lower left, upper right and upper left of the face; the four sum to 1.
+    """
+    return _crease_shares(str(device))
+
+
+@lru_cache(maxsize=2)
+def _crease_shares(device: str) -> tuple[Tensor, Tensor]:
+    rig = Rig.load()
+    index = (parts(device).creasing[subdivision(device).parent] > 0).nonzero()[:, 0]
+    places = rig.anchors.positions(rig.mean).to(device)
+    x, y, _ = subdivision(device).spread(places)[index].unbind(-1)
+    upper, left = (smooth_step(values, *border) for values, border in zip((y, x), QUARTERS, strict=True))
+    return index, torch.stack([side * height for height in (1 - upper, upper) for side in (1 - left, left)])

@@ -106,6 +106,20 @@ def test_closed_lids_are_skin(case: Case) -> None:
     assert np.abs(still.render(blink, size=128).astype(int) - case.refined.render(blink, size=128)).max() > 10
 
 
+def test_creases_of_the_smile_fade(case: Case) -> None:
+    residuals = case.refined.residuals
+    assert residuals is not None and residuals.creases.min() < -0.05 and residuals.creases.max() <= 0
+    lasting = replace(
+        case.refined, residuals=replace(residuals, creases=residuals.creases[:0], worn=residuals.worn[:0])
+    )
+    smiling, neutral = (
+        [one.render(expression, size=256).astype(int) for one in (lasting, case.refined)]
+        for expression in (expression_of(case.refined, case.tracked), Expression.neutral())
+    )
+    assert np.abs(smiling[0] - smiling[1]).max() <= 1
+    assert (neutral[1] - neutral[0]).max() > 10 and (neutral[1] - neutral[0]).min() >= -3
+
+
 def test_cancelling_keeps_what_there_is(case: Case) -> None:
     asked = []
     refined = refine(case.avatar, [case.tracked], params=QUICK, cancelled=lambda: asked.append(1) or len(asked) >= 3)

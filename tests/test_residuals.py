@@ -14,12 +14,12 @@ from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.export import read_avatar_file, write_avatar_file
-from flexavatar.expression import Expression
+from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.fitting.hidden import closed_lids
 from flexavatar.gaussians import Gaussians
 from flexavatar.interpolation import interpolate
 from flexavatar.render import render
-from flexavatar.residuals import Residuals, between, changed, lid_shares
+from flexavatar.residuals import Residuals, between, changed, crease_shares, lid_shares
 from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import divided, subdivision
 from flexavatar.texture.parts import parts
@@ -41,6 +41,14 @@ def some() -> Residuals:
         1e-4 * noise(count, 3), 0.05 * noise(count, 3), 0.1 * noise(count), 0.05 * noise(count, 3),
         noise(lids, 3).sigmoid(),
     )  # fmt: skip
+
+
+def creased(residuals: Residuals) -> Residuals:
+    """With creases, 0.2 darker than the skin, that come with a smile on the left."""
+    index, quarters = crease_shares()
+    worn = torch.zeros(len(quarters), 52)
+    worn[:, BLENDSHAPE_INDEX["mouthSmileLeft"]] = 1
+    return replace(residuals, creases=torch.full((len(index), 3), -0.2), worn=worn)
 
 
 def picture(gaussians: Gaussians, camera: Camera = CLOSE) -> torch.Tensor:
@@ -128,6 +136,66 @@ def test_lids_are_around_the_eyes() -> None:
         own = places[lids[side] > 0.5]
         assert len(own) > 50 and (own[:, 0] * sign > 0).all()
         assert own[:, 1].abs().max() < 0.03 and own[:, 2].min() > -0.05
+
+
+def test_creases_go_with_the_expression(avatar: Avatar, some: Residuals) -> None:
+    made, plain = (replace(avatar, residuals=one) for one in (creased(some), some))
+    index, quarters = crease_shares()
+    assert torch.allclose(quarters.sum(0), torch.ones(len(index))) and quarters.amin() >= 0
+    smile, half = (Expression.of({"mouthSmileLeft": weight}) for weight in (1.0, 0.5))
+    assert torch.equal(made.gaussians(smile).colors[index], plain.gaussians(smile).colors[index])
+    for expression, gone in ((Expression.neutral(), 0.2), (half, 0.1)):
+        before, after = (one.gaussians(expression).colors for one in (plain, made))
+        assert torch.allclose(after[index], (before[index] + gone).clamp(0, 1), atol=1e-6)
+        others = torch.ones(len(before), dtype=torch.bool).index_fill_(0, index, False)
+        assert torch.equal(after[others], before[others])
+
+
+def test_creases_are_linear_in_blendshapes(avatar: Avatar, some: Residuals) -> None:
+    """So that bakes, which add a delta a blendshape, hold them."""
+    index, quarters = crease_shares()
+    worn = torch.rand(len(quarters), 52, generator=torch.Generator().manual_seed(1)) / 52
+    made = replace(creased(some), worn=worn, creases=torch.full((len(index), 3), -0.1))
+    grey = avatar.unrefined()
+    grey = replace(grey, colors=torch.full_like(grey.colors, 0.5))
+    colors = lambda blendshapes: made.apply(grey, blendshapes).colors[index]  # noqa: E731
+    smile = Expression.of("smile").blendshapes
+    neutral = colors(torch.zeros(52))
+    deltas = sum(weight * (colors(one) - neutral) for weight, one in zip(smile, torch.eye(52), strict=True))
+    inside = ((neutral > 0.2) & (neutral < 0.8)).all(1)
+    assert inside.sum() > 1000 and torch.allclose(colors(smile)[inside], (neutral + deltas)[inside], atol=1e-5)
+
+
+def test_creases_in_files(avatar: Avatar, some: Residuals, tmp_path: Path) -> None:
+    path, older = tmp_path / "a.flexavatar", tmp_path / "older.flexavatar"
+    replace(avatar, residuals=creased(some)).save(path)
+    again = Avatar.load(path).residuals
+    assert again is not None and len(again.creases) == len(crease_shares()[0])
+    assert (
+        torch.allclose(again.creases, creased(some).creases, atol=1e-3) and again.worn[0, 0] == creased(some).worn[0, 0]
+    )
+    file = read_avatar_file(path)
+    tensors = {name: t for name, t in file.tensors.items() if name not in ("residual_creases", "residual_worn")}
+    write_avatar_file(older, tensors, file.metadata, file.thumbnail)
+    old = Avatar.load(older).residuals
+    assert old is not None and not len(old.creases) and not len(old.worn)
+    damaged = replace(creased(some), creases=creased(some).creases[1:])
+    replace(avatar, residuals=damaged).save(path)
+    with pytest.raises(BadAvatarFile, match="damaged"):
+        Avatar.load(path)
+
+
+def test_people_with_and_without_creases_mix(avatar: Avatar, some: Residuals) -> None:
+    smooth, folded = (replace(avatar, residuals=one) for one in (some, creased(some)))
+    bare = replace(avatar, residuals=None)
+    for other in (smooth, bare):
+        mixed = interpolate([folded, other], [0.25, 0.75]).residuals
+        assert mixed is not None and torch.allclose(mixed.creases, creased(some).creases / 4)
+        assert torch.allclose(mixed.worn, creased(some).worn)
+    both = interpolate([folded, folded], [0.5, 0.5]).residuals
+    assert both is not None and torch.allclose(both.creases, creased(some).creases)
+    neither = interpolate([smooth, bare], [0.5, 0.5]).residuals
+    assert neither is not None and not len(neither.creases) and not len(neither.worn)
 
 
 def test_file_round_trip(avatar: Avatar, some: Residuals, tmp_path: Path) -> None:

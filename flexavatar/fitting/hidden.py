@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from flexavatar.residuals import lid_shares
-from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import subdivision
+from flexavatar.texture.maps import blurred, maps_of, of_texels
 from flexavatar.texture.parts import parts
 from flexavatar.texture.regions import smooth_step
-
-FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,16 @@ def toned(before: Tensor, after: Tensor, seen: Tensor, hair: Tensor, params: Hid
     from hair (`hair` [G]), skin from skin and clothes from clothes.
     """
     masks = parts()
-    own, photo = _of_texels(before, torch.ones_like(seen)), _of_texels(after, seen)
+    own, photo = of_texels(before, torch.ones_like(seen)), of_texels(after, seen)
     own = own[:, :3] / own[:, 3:]
     kinds = (hair * (1 - masks.torso), masks.torso, (1 - hair) * (1 - masks.eyes) * masks.outside)
     change, total = torch.zeros_like(own), torch.zeros_like(own[:, :1])
     for kind in kinds:
         kind = kind[:, None]
-        maps = _maps(torch.cat([photo * kind, own * kind, kind], 1))
+        maps = maps_of(torch.cat([photo * kind, own * kind, kind], 1))
         left, part = torch.ones_like(kind), torch.zeros_like(own)
         for reach in params.reaches:
-            color, seen_here, typical, here = _blurred(maps, reach).split((3, 1, 3, 1), -1)
+            color, seen_here, typical, here = blurred(maps, reach).split((3, 1, 3, 1), -1)
             near = color / seen_here.clamp_min(1e-6) - typical / here.clamp_min(1e-6)
             believed = (seen_here / here.clamp_min(1e-4) / params.enough).clamp(0, 1) * (seen_here > 1e-3)
             part = part + left * believed * near
@@ -63,25 +59,25 @@ def closed_lids(colors: Tensor, seen: Tensor, params: HiddenParams = HiddenParam
     What the photos have `seen` [S] of lids stays. For the rest open eyes show folds and lashes.
     """
     masks, divided = parts(), subdivision()
-    color = _of_texels(colors, torch.ones_like(colors[:, 0]))
+    color = of_texels(colors, torch.ones_like(colors[:, 0]))
     color = color[:, :3] / color[:, 3:]
-    known = _of_texels(seen[:, None], torch.ones_like(seen))
+    known = of_texels(seen[:, None], torch.ones_like(seen))
     known = known[:, 0] / known[:, 1] * (1 - masks.lid_edges)
     ones = torch.ones_like(known)
-    known = _blurred(_maps(torch.stack([known, ones], 1)), params.lid_border)
+    known = blurred(maps_of(torch.stack([known, ones], 1)), params.lid_border)
     known = smooth_step(known[:, 0] / known[:, 1].clamp_min(1e-6), *params.lid_seen)
     lid = smooth_step(masks.lids.amax(0), 0.0, params.lid_skin)
     skin = (masks.face * torch.maximum(1 - lid, known))[:, None]
     tint = color / color.mean(1, keepdim=True).clamp_min(1e-3)
     apart = (tint - tint[masks.core > 0.99].median(0).values).abs().mean(1, keepdim=True)
     skin = skin * (1 - smooth_step(apart, *params.tint))
-    around = _blurred(_maps(torch.cat([color * skin, skin], 1)), params.lid_around)
+    around = blurred(maps_of(torch.cat([color * skin, skin], 1)), params.lid_around)
     typical = (around[:, :3] / around[:, 3:].clamp_min(1e-6)).mean(1, keepdim=True)
     skin = skin * smooth_step(color.mean(1, keepdim=True) / typical.clamp_min(1e-3), *params.brow)
-    maps = _maps(torch.cat([color * skin, skin], 1))
+    maps = maps_of(torch.cat([color * skin, skin], 1))
     lid, left = torch.zeros_like(color), torch.ones_like(skin)
     for reach in params.lid_reaches:
-        found = _blurred(maps, reach)
+        found = blurred(maps, reach)
         believed = (found[:, 3:] / params.enough).clamp(0, 1)
         lid = lid + left * believed * found[:, :3] / found[:, 3:].clamp_min(1e-6)
         left = left * (1 - believed)
@@ -90,27 +86,3 @@ def closed_lids(colors: Tensor, seen: Tensor, params: HiddenParams = HiddenParam
     index, _ = lid_shares()
     own, filled, kept = colors[index], divided.spread(lid * shade)[index], divided.spread(known[:, None])[index]
     return torch.lerp(filled, own, kept.clamp(0, 1)).clamp(0, 1)
-
-
-def _of_texels(values: Tensor, weights: Tensor) -> Tensor:
-    """Sums [G, C + 1] over each texel's Gaussians of weighted values [S, C], and of the weights [S]."""
-    divided = subdivision()
-    weighted = torch.cat([values * weights[:, None], weights[:, None]], 1) * divided.size.square()[:, None]
-    count = int(divided.parent.max()) + 1
-    return weighted.new_zeros(count, weighted.shape[1]).index_add_(0, divided.parent, weighted)
-
-
-def _maps(values: Tensor) -> np.ndarray:
-    """Values [G, C] over the atlas, float32 [256, 256, C], 0 where no surface is."""
-    valid = Rig.load().atlas.valid.numpy()
-    maps = np.zeros((*valid.shape, values.shape[1]), np.float32)
-    maps[valid] = values.numpy()
-    return maps
-
-
-def _blurred(maps: np.ndarray, deviation: float) -> Tensor:
-    """Gaussian means [G, C] of maps [256, 256, C], across the seams at the back of the head and on its top edge."""
-    padded = np.concatenate([maps[:FARTHEST][::-1, ::-1], maps])
-    padded = np.concatenate([padded[:, -FARTHEST:], padded, padded[:, :FARTHEST]], 1)
-    smooth = cv2.GaussianBlur(padded, (0, 0), deviation)[FARTHEST:, FARTHEST:-FARTHEST]
-    return torch.from_numpy(smooth[Rig.load().atlas.valid.numpy()])

@@ -17,6 +17,7 @@ from torch import Tensor
 from flexavatar.avatar import Avatar, above_rest
 from flexavatar.expression import Expression
 from flexavatar.fitting.alignment import Alignment
+from flexavatar.fitting.creases import CreaseParams, creases_of
 from flexavatar.fitting.deformation import DeformationParams, deform
 from flexavatar.fitting.freedom import (
     Freedom,
@@ -69,6 +70,7 @@ class RefineParams:
     freedom: FreedomParams = field(default_factory=FreedomParams)
     deformation: DeformationParams = field(default_factory=DeformationParams)
     hidden: HiddenParams = field(default_factory=HiddenParams)
+    creases: CreaseParams = field(default_factory=CreaseParams)
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,11 @@ def refine(
         hidden = toned(still.colors, made.colors, seen, hair, params.hidden)
         whole = between(still, made)
         colors = torch.lerp(hidden, whole.colors, seen[:, None])
-        lids = closed_lids((still.colors + colors).clamp(0, 1), seen, params.hidden)
-        return replace(whole, colors=colors, lids=lids)
+        painted = (still.colors + colors).clamp(0, 1)
+        lids = closed_lids(painted, seen, params.hidden)
+        worn_by = photos[base].expression.blendshapes
+        creases, worn = creases_of(avatar.shape, avatar.rest, worn_by, painted, fine.freedom[base], params.creases)
+        return replace(whole, colors=colors, lids=lids, creases=creases, worn=worn)
 
 
 def unrefined_residuals(avatar: Avatar) -> Residuals:

@@ -22,6 +22,18 @@ SMALLEST_AREA = 1e-12  # square metres
 LID_BORDER = 1.0  # texels, deviation of what the border of a lid is blurred by
 EDGE_WIDTH = 5.0  # texels
 CORE_FADE = 10.0  # texels
+# MediaPipe's landmarks of what is dark without a crease, and metres from them between which skin that creases begins.
+FEATURES = (
+    ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 76, 77, 90, 180, 85,
+      16, 315, 404, 320, 307, 306, 408, 304, 303, 302, 11, 72, 73, 74, 184, 78, 95, 88, 178, 87, 14, 317, 402, 318,
+      324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191), (0.002, 0.005)),  # lips
+    ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
+     (0.005, 0.01)),  # brows
+    ((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246, 263, 249, 390, 373, 374, 380, 381,
+      382, 362, 398, 384, 385, 386, 387, 388, 466), (0.003, 0.007)),  # eyes
+    ((2, 97, 98, 326, 327, 60, 290, 75, 305, 240, 460, 99, 328, 20, 250, 238, 458, 79, 309, 166, 392, 59, 289, 218,
+      438, 219, 439, 237, 457, 64, 294, 48, 278), (0.003, 0.006)),  # nostrils and wings of the nose
+)  # fmt: skip
 LASH_WIDTH = 3.5  # texels from the eye's opening over which lashes grow
 
 
@@ -38,6 +50,7 @@ class Parts:
     lids: Tensor  # [2, G] left, right: skin that moves with eyeBlinkLeft, eyeBlinkRight
     lashes: Tensor  # the edges of the upper lids
     lid_edges: Tensor  # around the openings of the eyes: in a photo of open eyes it is lined with lashes
+    creasing: Tensor  # skin of the face that expressions fold: no lids, lips, brows, wings of the nose
 
 
 def parts(device: torch.device | str = "cpu") -> Parts:
@@ -68,8 +81,16 @@ def _parts(device: str) -> Parts:
     made = Parts(
         outside, mask(regions.face), mask(core), mask(regions.scalp), mask(regions.torso),
         mask(regions.named("eye_left", "eye_right")), lids, lashes, edges,
+        mask(regions.face) * mask(core) * (1 - lids.amax(0)) * (1 - edges) * _featureless(rig),
     )  # fmt: skip
     return moved(made, device)
+
+
+def _featureless(rig: Rig) -> Tensor:
+    """1 away from lips, brows, eyes and nostrils, [G]."""
+    places, landmarks = rig.anchors.positions(rig.mean), rig.landmarks(rig.mean)
+    away = [smooth_step(torch.cdist(places, landmarks[list(points)]).amin(1), *border) for points, border in FEATURES]
+    return torch.stack(away).amin(0)
 
 
 def _distance(mask: np.ndarray) -> np.ndarray:
