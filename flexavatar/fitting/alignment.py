@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from flexavatar.fitting.fit import moved
+from flexavatar.fitting.observation import FitObservation
 from flexavatar.gaussians import Gaussians
-from flexavatar.tracking import TrackedFace
+from flexavatar.render import render
+from flexavatar.texture.parts import parts
 
 MOTION_RATE, TONE_RATE = 5e-4, 5e-3  # radians and metres; logarithm of gains
 MOTION_PULL, TONE_PULL = 1.0, 0.02
 DARKEST = 0.02  # of colours whose ratio is asked for
+STRONGEST_TONE = 0.7  # logarithm of a gain that is believed before any fit
+LEAST_PIXELS = 50  # of a face, to say anything of its light
 
 
 class Alignment:
     """Gains and motions of V views, learned; those of the view `base` stay as they are: it has the avatar's light."""
 
-    def __init__(self, faces: Sequence[TrackedFace], base: int) -> None:
-        count = len(faces)
+    def __init__(self, heads: Sequence[Gaussians], views: Sequence[FitObservation], base: int) -> None:
+        """`heads` are the Gaussians [G] of the rig's texels as each of the `views` expresses them."""
+        count = len(views)
         self._base, self._count = base, count
         self._motions = torch.zeros(count, 6, requires_grad=count > 1)
-        tones = torch.stack([_tone(face) for face in faces])
-        self._start = tones[base] - tones
+        self._start = torch.zeros(count, 3)
+        if count > 1:
+            tones = torch.stack([_tone(head, view) for head, view in zip(heads, views, strict=True)])
+            self._start = (tones[base] - tones).clamp(-STRONGEST_TONE, STRONGEST_TONE)
         self._tones = self._start.clone().requires_grad_(count > 1)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -52,9 +58,17 @@ class Alignment:
         return MOTION_PULL * self._motions.square().mean() + TONE_PULL * (self._tones - self._start).square().mean()
 
 
-def _tone(face: TrackedFace) -> Tensor:
-    """Median logarithm [3] of the colours of a face."""
-    outline = cv2.convexHull(face.landmarks.astype(np.int32))
-    inside = cv2.fillConvexPoly(np.zeros(face.matte.shape, np.uint8), outline, 1) > 0
-    colors = torch.from_numpy(face.image[inside] / 255).float()
-    return colors.clamp_min(DARKEST).log().median(0).values
+@torch.no_grad()
+def _tone(head: Gaussians, view: FitObservation) -> Tensor:
+    """Median logarithm [3] of the ratios of the photo's colours to the head's, where the head shows its face.
+
+    Against the head, since hair before a face is darker in both.
+    """
+    core = parts(head.means.device).core[:, None].expand(-1, 3)
+    face = render(replace(head, colors=core.contiguous()), view.camera).rgb[:1] * view.matte * view.weight
+    there = (face > 0.5)[0]
+    if int(there.sum()) < LEAST_PIXELS:
+        return torch.zeros(3)
+    drawn = render(head, view.camera).rgb
+    ratio = (view.image.clamp_min(DARKEST) / drawn.clamp_min(DARKEST)).log()
+    return ratio[:, there].median(1).values

@@ -66,7 +66,7 @@ class RefineParams:
     hair_evenness: float = 0.02
     pull: tuple[float, float, float] = (0.002, 0.002, 0.0003)  # to no offset, colour, opacity
     sharpest: float = 8.0  # power of a view's freedom: how much the best view of a Gaussian outweighs the others
-    others: float = 0.5  # freedom of other views beside that of the base, which they leave what it shows well
+    others: float = 0.2  # freedom of other views beside that of the base, which they leave what it shows well
     freedom: FreedomParams = field(default_factory=FreedomParams)
     deformation: DeformationParams = field(default_factory=DeformationParams)
     hidden: HiddenParams = field(default_factory=HiddenParams)
@@ -108,12 +108,12 @@ def refine(
     with torch.no_grad():
         neutral = plain.gaussians()
     hair = hair_shares(plain, neutral, params.freedom)
-    alignment = Alignment(faces, base)
     step_done = _counter(params.deform_steps + params.steps, progress, cancelled)
     with torch.no_grad():
         heads = [plain.gaussians(photo.expression) for photo in photos]
         photos = [photo.around(head) for photo, head in zip(photos, heads, strict=True)]
     first = [photo.at(COARSE) for photo in photos]
+    alignment = Alignment(heads, first, base)
     loose = loose_shares(hair)
     rotations = [photo.expression.head_rotation for photo in photos]
     move = deform(heads, rotations, first, loose, alignment, params.deform_steps, params.deformation, step_done)
