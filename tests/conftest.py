@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 from flexavatar.app.studio import Studio
 from flexavatar.pipeline import FlexAvatarPipeline
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "astronaut.png"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "astronaut.png"
 
 
 @pytest.fixture(scope="session")

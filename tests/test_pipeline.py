@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import EXAMPLE
 from PIL import Image
 
 from flexavatar import Avatar, FlexAvatarPipeline
@@ -20,6 +19,7 @@ from flexavatar.errors import (
     SeveralFacesFound,
     UnreadableImage,
 )
+from tests.conftest import EXAMPLE
 
 STAGES = ["reading photo", "finding the face", "cutting out", "tracking", "unwrapping", "done"]
 

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from flexavatar.model import Flex1, read_config
-
-from .flex1_reference import GOLDEN, Inputs, new_tiny
+from tests.model.flex1_reference import GOLDEN, Inputs, new_tiny
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from flexavatar.model import BadCheckpoint, BadTemplate, Flex1, read_config, read_template
 from flexavatar.model.checkpoint import load_checkpoint, released_state_dict
-
-from .flex1_reference import GOLDEN
+from tests.model.flex1_reference import GOLDEN
 
 TINY = GOLDEN / "tiny_state_dict.safetensors"
 

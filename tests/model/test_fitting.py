@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +21,9 @@ from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.model.observation import observe
 from flexavatar.render import render
 from flexavatar.tracking import TrackedFace, track_image
+from tests.conftest import EXAMPLE
+from tests.model.test_pretrained import SMALL
 
-from .test_pretrained import SMALL
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "astronaut.png"
 SIZE = 96  # pixels
 
 

@@ -7,8 +7,7 @@ import torch
 
 from flexavatar.model import FLEX_1, Flex1, read_config, read_template, template_anchors
 from flexavatar.model.upsampler import ModulatedWeight
-
-from .flex1_reference import GOLDEN, Inputs
+from tests.model.flex1_reference import GOLDEN, Inputs
 
 NO_EFFECT = (
     "encoder.head_token_embeddings",

@@ -14,8 +14,7 @@ from flexavatar.model import FLEX_1, Flex1, read_config, read_template, template
 from flexavatar.model.checkpoint import released_state_dict
 from flexavatar.model.embedding import pluecker_rays
 from flexavatar.model.template import Template, rasterise, sample_map
-
-from .flex1_reference import GOLDEN, Inputs, recorded_run
+from tests.model.flex1_reference import GOLDEN, Inputs, recorded_run
 
 TOLERANCE = 1e-5
 

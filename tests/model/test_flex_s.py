@@ -1,7 +1,6 @@
 """flex-s: untrained it is the rig avatar; every part learns; the three declared differences are really switches."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,13 +17,12 @@ from flexavatar.rig import Rig
 from flexavatar.rig.covering import averaged
 from flexavatar.texture.shells import SHELL_CHANNELS
 from flexavatar.tracking import track_image
-
-ASTRONAUT = Path(__file__).parents[2] / "examples" / "astronaut.png"
+from tests.conftest import EXAMPLE
 
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Avatar, FlexSObservation]:
-    tracked = track_image(np.asarray(Image.open(ASTRONAUT).convert("RGB")))
+    tracked = track_image(np.asarray(Image.open(EXAMPLE).convert("RGB")))
     avatar = create_rig_avatar(tracked, volume=False)
     return avatar, observe(tracked, avatar)
 

@@ -25,7 +25,7 @@ from flexavatar.training.losses import draw_views, drift, label_losses, picture_
 from flexavatar.training.mirroring import mirrored
 from flexavatar.training.records import INVALID, RAISED, BadRecord, TrainingRecord, stack, unpack
 from flexavatar.training.sampling import RecordPool, picks
-from tests.training_records import SIZE, made_pool, made_record
+from tests.training.training_records import SIZE, made_pool, made_record
 
 ALL = LossWeights(position=1, color=1, copied=1, spread=1, presence=1, pixels=1, ssim=1, alpha=1, drift=1)
 

@@ -6,7 +6,6 @@ import json
 import math
 import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from flexavatar.driving.transfer import completed_blinks
 from flexavatar.errors import BadMotionFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
 from flexavatar.expression import Expression, rotation_from_angles
+from tests.conftest import ROOT
 
 JAW, LID = INDEX["jawOpen"], INDEX["eyeBlinkLeft"]
 
@@ -339,11 +339,11 @@ def test_clips_are_alive(name):
 
 
 def test_clips_are_what_the_script_authors(tmp_path):
-    script = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "author_clips.py"))
+    script = runpy.run_path(str(ROOT / "scripts" / "author_clips.py"))
     assert tuple(script["CLIPS"]) == CLIP_NAMES
     for name, author in script["CLIPS"].items():
         write_motion(tmp_path / f"{name}.csv", author().motion())
         assert (tmp_path / f"{name}.csv").read_bytes() == clip_path(name).read_bytes()
-        assert (Path(__file__).parent.parent / "examples" / "clips" / f"{name}.csv").is_file()
+        assert (ROOT / "examples" / "clips" / f"{name}.csv").is_file()
     with pytest.raises(ValueError, match="Choose one of talk"):
         load_clip("sneeze")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_browser import FLAGS, chromium, tab, unfold
 
 import app
 from flexavatar.app.studio import Studio
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, SharedStore
+from tests.app.test_browser import FLAGS, chromium, tab, unfold
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import EXAMPLE
 from PIL import Image
 
 from flexavatar.avatar import Avatar
@@ -36,6 +35,7 @@ from flexavatar.gaussians import Gaussians
 from flexavatar.images import read_image
 from flexavatar.rig import Rig
 from flexavatar.tracking import FaceTracker
+from tests.conftest import EXAMPLE
 
 
 def test_psnr_counts_only_the_mask() -> None:

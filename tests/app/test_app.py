@@ -11,7 +11,6 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
-from conftest import EXAMPLE
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -26,6 +25,7 @@ from flexavatar.errors import Cancelled, NoFaceFound
 from flexavatar.expression import ARKIT_BLENDSHAPES, PRESETS
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, SharedStore
+from tests.conftest import EXAMPLE
 
 
 def stored(name: str = "a") -> StoredAvatar:

@@ -24,8 +24,8 @@ from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.tracker import Look
 from flexavatar.videos import VideoInfo
+from tests.conftest import EXAMPLE
 
-ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 GREY = (0.5, 0.55, 0.6)
 
 
@@ -37,7 +37,7 @@ def tracker():
 
 @pytest.fixture(scope="module")
 def person(pipeline) -> Avatar:
-    return pipeline.create(ASTRONAUT)
+    return pipeline.create(EXAMPLE)
 
 
 @pytest.fixture(scope="module")

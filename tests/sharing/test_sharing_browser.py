@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
-from test_browser import FLAGS, chromium
 
 from flexavatar.app.routes import routes
 from flexavatar.avatar import Avatar
 from flexavatar.baking import bake, write_bundle
 from flexavatar.sharing import FolderStorage, Receipt, SharedStore, ShareOptions, share
+from tests.app.test_browser import FLAGS, chromium
 
 FIRST_PIXELS = 3.0  # seconds from following the link, on localhost
 POSTER = 1.5  # likewise, until the still picture of the head is on the screen

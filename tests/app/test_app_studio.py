@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE
 from PIL import Image
 from plyfile import PlyData
 
@@ -30,6 +29,7 @@ from flexavatar.export import write_video
 from flexavatar.expression import Expression
 from flexavatar.sharing import FolderStorage, Limits, SharedStore
 from flexavatar.videos import read_video_info
+from tests.conftest import EXAMPLE, ROOT
 
 CLIP = EXAMPLE.parent / "turning.mp4"
 
@@ -224,4 +224,4 @@ def test_the_app_needs_no_spaces_package_and_starts_no_cuda() -> None:
         "import app, torch; assert not torch.cuda.is_initialized()\n"
         "assert not any(name.startswith(('mediapipe', 'gsplat')) for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=ROOT)

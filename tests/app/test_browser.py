@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE
 from PIL import Image
 from playwright.sync_api import Frame, Locator, Page, expect, sync_playwright
 from plyfile import PlyData
@@ -22,6 +21,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.export import write_video
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, SharedStore
+from tests.conftest import EXAMPLE
 
 CLIP = EXAMPLE.parent / "turning.mp4"
 PORTRAITS = os.environ.get("FLEXAVATAR_DATA", "")

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
 from plyfile import PlyData
-from test_browser import FLAGS, chromium, save, tab, unfold, viewer
-from test_viewer_browser import jpeg
 
 import app
 from flexavatar.app.studio import Studio
@@ -19,6 +17,8 @@ from flexavatar.avatar import Avatar
 from flexavatar.expression import Expression
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, SharedStore
+from tests.app.test_browser import FLAGS, chromium, save, tab, unfold, viewer
+from tests.viewer.test_viewer_browser import jpeg
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from flexavatar.fitting.losses import l1, photometric_loss, ssim
 
 
 def test_goldens() -> None:
-    golden = load_file(Path(__file__).parent / "golden" / "loss_golden.safetensors")
+    golden = load_file(Path(__file__).parent / "loss_golden.safetensors")
     x, y = golden["x"], golden["y"]
     for name, value in {"l1": l1(x, y), "ssim": ssim(x, y), "loss_08_02": photometric_loss(x, y)}.items():
         assert value.item() == pytest.approx(golden[name].item(), abs=1e-6)

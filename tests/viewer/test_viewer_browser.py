@@ -14,12 +14,12 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
-from test_browser import FLAGS, chromium
 
 from flexavatar.avatar import Avatar
 from flexavatar.baking import bake, write_bundle
 from flexavatar.expression import PRESETS, Expression, rotation_from_angles
 from flexavatar.viewer import viewer_files, viewer_html
+from tests.app.test_browser import FLAGS, chromium
 
 SIZE, SMALL = 288, 48
 LEAST_PSNR = 30.0  # dB; measured: 48 to 56, seen small 40

@@ -20,8 +20,8 @@ from flexavatar.tracking.fit import FRONTAL, LandmarkModel, _Problem, _State, fa
 from flexavatar.tracking.matte import Matter
 from flexavatar.tracking.smooth import OneEuro
 from flexavatar.tracking.tracker import _recropped
+from tests.conftest import EXAMPLE
 
-ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 SIZE = (512, 512)
 
 
@@ -38,7 +38,7 @@ def tracker():
 
 @pytest.fixture(scope="module")
 def astronaut() -> np.ndarray:
-    return np.asarray(Image.open(ASTRONAUT).convert("RGB"))
+    return np.asarray(Image.open(EXAMPLE).convert("RGB"))
 
 
 def observe(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE
 from PIL import Image
 from plyfile import PlyData
 
 from flexavatar import Avatar, __version__
 from flexavatar.cli import main
+from tests.conftest import EXAMPLE
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, dict]:

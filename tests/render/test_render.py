@@ -28,6 +28,7 @@ from flexavatar.render import (
 )
 from flexavatar.render.reference import BLUR, rasterize_reference
 from flexavatar.rig.anchors import SPREAD
+from tests.conftest import ROOT
 
 gpu = pytest.mark.gpu
 FIELDS = ("means", "quats", "scales", "opacities", "colors")
@@ -377,9 +378,8 @@ def fork_and_render() -> None:
 
 def test_a_forked_process_can_render():
     # In a process of its own: OpenMP's threads, which other tests have started, do not survive any fork.
-    here = os.path.dirname(os.path.abspath(__file__))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)])}
-    script = "import test_render; test_render.fork_and_render()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script = "from tests.render.test_render import fork_and_render; fork_and_render()"
     subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, check=True)
 
 
