@@ -1,0 +1,201 @@
+"""Everything that may run on a GPU: on a pretended one with the same result as on the CPU, and with `-m gpu` on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from flexavatar.avatar import Avatar, create_rig_avatar
+from flexavatar.baking.bake import bake_measured
+from flexavatar.baking.measure import true_decodes
+from flexavatar.baking.samples import driving_expressions
+from flexavatar.capture.held_out import measure
+from flexavatar.driving import load_clip
+from flexavatar.expression import Expression
+from flexavatar.fitting.fit import FitSettings, fit_head
+from flexavatar.fitting.observation import observe_face
+from flexavatar.interpolation import morph
+from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.network import create_network_avatar
+from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
+from flexavatar.residuals import Residuals
+from flexavatar.rig import Rig
+from flexavatar.tracking import TrackedFace
+from flexavatar.training.config import LossWeights, read_config
+from flexavatar.training.records import stack
+from flexavatar.training.sampling import RecordPool
+from flexavatar.training.trainer import Trainer
+from tests.conftest import EXAMPLE
+from tests.pretended_cuda import CUDA, DevicesMix, PretendedCuda, is_cuda, pretended_cuda
+from tests.training_records import made_record
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["pretended_cuda"]
+
+SMILE = Expression.of("smile")
+STEPS = (2, 3)  # of the deformation and of single Gaussians
+
+
+@dataclass(frozen=True)
+class Person:
+    tracked: TrackedFace
+    rig: Avatar
+    made: Avatar  # by the network, refined to two views in a few steps
+
+
+@pytest.fixture(scope="module")
+def person(pipeline: FlexAvatarPipeline) -> Person:
+    tracked = pipeline.track(EXAMPLE)
+    rig = create_rig_avatar(tracked, volume=False)
+    return Person(tracked, rig, _made(tracked, rig, "cpu"))
+
+
+def _made(tracked: TrackedFace, rig: Avatar, device: Any) -> Avatar:
+    """Of one photo twice, so that all that several views need is there."""
+    return create_network_avatar(NetworkSource.of(DEFAULT_MODEL), rig, [tracked, tracked], 0, STEPS, device=device)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Those of an avatar, baked or not, in a fixed order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for name in sorted(value):
+            yield from _tensors(value[name])
+    elif hasattr(value, "__dataclass_fields__"):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))
+
+
+def same(here: Any, there: Any) -> bool:
+    """Whether two have equal tensors, both on the CPU."""
+    pairs = list(zip(_tensors(here), _tensors(there), strict=True))
+    return bool(pairs) and all(not is_cuda(b) and torch.equal(a, b) for a, b in pairs)
+
+
+ONE, TWO = torch.rand(3, 3), torch.rand(3, 3)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda one, two: one + two,
+        lambda one, two: two @ one,
+        lambda one, two: torch.cat([one, two]),
+        lambda one, two: torch.where(one > 0, two, 0.0),
+        lambda one, two: torch.nn.functional.linear(two, one),
+        lambda one, two: two[one.argmax(1)],
+        lambda one, two: one.__setitem__(0, two[0]),
+        lambda one, two: one.numpy(),
+        lambda one, two: one[0].mul_(two[0]),
+        lambda one, two: sum(row @ other for row, other in zip(one, two, strict=True)),
+        lambda one, two: torch.randn(3, generator=torch.Generator(), device=one.device),
+        lambda one, two: torch.nn.Linear(3, 3).to(one.device)(two),
+        lambda one, two: torch.nn.Linear(3, 3)(one),
+        lambda one, two: Rig.load(device=one.device).turn_torso(Rig.load().mean, two),
+    ],
+)
+def test_pretended_devices_do_not_mix(mix: Callable, pretended_cuda: PretendedCuda) -> None:
+    with pytest.raises((DevicesMix, TypeError)):
+        mix(ONE.to("cuda"), TWO)
+
+
+def test_what_a_gpu_allows_is_allowed(pretended_cuda: PretendedCuda) -> None:
+    one = ONE.to("cuda")
+    assert one.device == CUDA and ONE.device.type == "cpu" and one.to(CUDA) is one
+    for made in (
+        one * torch.tensor(2.0),
+        one[TWO.argmax(1)],
+        torch.zeros_like(one),
+        one.new_zeros(2),
+        [*one][0],
+        one.mT,
+    ):
+        assert is_cuda(made)
+    one[0] = 1.0
+    assert not is_cuda(one.cpu()) and not torch.equal(one.cpu(), ONE)
+
+
+def test_avatars_decode_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
+    raised = replace(person.rig, volume=torch.full((len(Rig.load().mean),), 0.01))
+    for avatar in (person.rig, raised, person.made):
+        there = avatar.to("cuda")
+        assert there.device == CUDA and there.to("cuda") is there and same(avatar, there.to("cpu"))
+        assert same(avatar.gaussians(SMILE), there.gaussians(SMILE).to("cpu"))
+        assert all(is_cuda(value) for value in vars(there.gaussians()).values())
+        assert np.array_equal(avatar.render(SMILE, size=64, device="cpu"), avatar.render(SMILE, size=64, device="cuda"))
+
+
+def test_network_avatars_are_made_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
+    made = _made(person.tracked, person.rig, "cuda")
+    assert pretended_cuda.drawn > sum(STEPS)
+    assert same(person.made, made) and np.array_equal(person.made.thumbnail, made.thumbnail)
+    assert measure(made, [person.tracked]) == measure(made.to("cuda"), [person.tracked])
+
+
+def test_codes_are_fitted_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
+    network = person.made.network
+    assert network is not None
+    settings = FitSettings(steps=2, expression_rate=1e-3, camera_rate=1e-4)
+    view = observe_face(person.tracked, person.rig.rest, 64)
+    codes = []
+    for device in ("cpu", "cuda"):
+        model, avatar = load_network(network.source, device), person.made.to(device)
+        assert avatar.network is not None
+        codes.append(fit_head(model, avatar.encoded(avatar.network), [view, view], settings)[0].code)
+    assert is_cuda(codes[1]) and torch.equal(codes[0], codes[1].cpu())
+
+
+def test_avatars_are_baked_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
+    assert same(person.rig.bake("quick", "cpu"), person.rig.bake("quick", "cuda"))
+    splats = torch.arange(0, len(person.rig.colors), 20)
+    bakes = [
+        bake_measured(avatar, true_decodes(avatar, driving_expressions(every=100), splats.to(avatar.device)))
+        for avatar in (person.rig, person.rig.to("cuda"))
+    ]
+    assert same(*bakes) and bakes[0].report == bakes[1].report and pretended_cuda.drawn
+
+
+def test_avatars_move_and_morph_on_a_gpu(
+    person: Person, pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos: list[np.ndarray] = []
+    monkeypatch.setattr("flexavatar.export.write_video", lambda path, frames, *_: videos.append(np.stack([*frames])))
+    flat = replace(person.made, residuals=Residuals.none(len(person.made.colors)))
+    raised = replace(person.rig, volume=torch.full((len(Rig.load().mean),), 0.01))
+    for device in ("cpu", "cuda"):
+        person.made.drive(load_clip("talk")[20:22], "talk.mp4", size=64, device=device)
+        for pair in ([person.made, flat], [raised, person.rig]):
+            morph("morph.mp4", pair, 0.1, 20, [SMILE, Expression.neutral()], 30, 64, device=device)
+    assert len(videos) == 6 and pretended_cuda.drawn == sum(map(len, videos[3:]))
+    for here, there in zip(videos[:3], videos[3:], strict=True):
+        assert np.array_equal(here, there) and np.ptp(there) > 100
+
+
+def test_networks_are_trained_on_a_gpu(tmp_path: Path, pretended_cuda: PretendedCuda) -> None:
+    weights = LossWeights(position=1, color=1, copied=1, spread=1, presence=1, pixels=1, ssim=1, alpha=1, drift=1)
+    config = read_config("smoke")
+    stages = tuple(stage.model_copy(update={"losses": weights}) for stage in config.stages)
+    config = config.model_copy(update={"stages": stages})
+    seen = stack([made_record(0)], [[0, 1]]) | {"backgrounds": torch.ones(1, 3)}
+    losses = []
+    for device in ("cpu", "cuda"):
+        accelerator = SimpleNamespace(
+            device=torch.device(device), prepare=lambda *prepared: prepared, backward=lambda loss: loss.backward()
+        )
+        trainer = Trainer(config, RecordPool((), ()), tmp_path, cast("Accelerator", accelerator))
+        losses.append([trainer._step(seen) for _ in range(2)])
+    for here, there in zip(*losses, strict=True):
+        assert here.keys() == there.keys() and all(is_cuda(loss) for loss in there.values())
+        # Adam's fused step, which a GPU takes, rounds otherwise.
+        assert [float(loss) for loss in there.values()] == pytest.approx([float(loss) for loss in here.values()], 1e-3)
