@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -29,6 +30,9 @@ from flexavatar.network import create_network_avatar
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
 from flexavatar.residuals import Residuals
 from flexavatar.rig import Rig
+from flexavatar.rig.rig import _load
+from flexavatar.rig.subdivision import _subdivision, subdivision
+from flexavatar.texture.parts import _parts, parts
 from flexavatar.tracking import TrackedFace
 from flexavatar.training.config import LossWeights, read_config
 from flexavatar.training.records import stack
@@ -64,6 +68,11 @@ def person(pipeline: FlexAvatarPipeline) -> Person:
 def _made(tracked: TrackedFace, rig: Avatar, device: Any) -> Avatar:
     """Of one photo twice, so that all that several views need is there."""
     return create_network_avatar(NetworkSource.of(DEFAULT_MODEL), rig, [tracked, tracked], 0, STEPS, device=device)
+
+
+def _source(person: Person) -> NetworkSource:
+    assert person.made.network is not None
+    return person.made.network.source
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -135,6 +144,18 @@ def test_avatars_decode_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) 
         assert same(avatar.gaussians(SMILE), there.gaussians(SMILE).to("cpu"))
         assert all(is_cuda(value) for value in vars(there.gaussians()).values())
         assert np.array_equal(avatar.render(SMILE, size=64, device="cpu"), avatar.render(SMILE, size=64, device="cuda"))
+
+
+def test_what_is_loaded_to_draw_serves_a_fit(
+    person: Person, pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexavatar.model.source._loaded", OrderedDict())
+    for made in (_load, _parts, _subdivision):
+        made.cache_clear()
+    person.made.render(size=32, device="cuda")
+    assert is_cuda(_fitted(person, "cuda"))
+    cached = (Rig.load(device=CUDA), parts(CUDA), subdivision(CUDA), *load_network(_source(person), CUDA).parameters())
+    assert not any(tensor.is_inference() for value in cached for tensor in _tensors(value))
 
 
 def test_network_avatars_are_made_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:

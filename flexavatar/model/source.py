@@ -51,7 +51,8 @@ def load_network(source: NetworkSource, device: torch.device | str = "cpu") -> F
                     f"The model {source.name} has changed since this avatar was made with it. Create the avatar anew, "
                     "or bring back the old model."
                 )
-            _loaded[key] = load_folder(found.folder).to(device)
+            with torch.inference_mode(False):  # a fit may follow what is drawn first
+                _loaded[key] = load_folder(found.folder).to(device)
             while len(_loaded) > MOST_LOADED:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)
