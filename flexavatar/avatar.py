@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import Camera
-from flexavatar.errors import BadAvatarFile, CannotWrite
+from flexavatar.errors import BadAvatarFile, CannotWrite, RendererUnavailable
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.residuals import Residuals, crease_shares, lid_shares
@@ -372,7 +372,16 @@ def head_motion(head_rotation: Tensor) -> Tensor:
 
 
 def torch_device(device: Device) -> torch.device:
-    """The device to compute on; "auto" takes CUDA where there is one."""
+    """The device to compute on; "auto" takes CUDA where there is one.
+
+    Raises RendererUnavailable where "cuda" is asked for and there is none.
+    """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if cuda_available() else "cpu"
+    elif device == "cuda" and not cuda_available():
+        raise RendererUnavailable("This machine has no CUDA GPU that torch can use. Use device 'cpu' or 'auto'.")
     return torch.device(device)
+
+
+def cuda_available() -> bool:
+    return torch.cuda.is_available()

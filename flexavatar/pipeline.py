@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexavatar import __version__
-from flexavatar.errors import RendererUnavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +68,9 @@ class FlexAvatarPipeline:
     ) -> FlexAvatarPipeline:
         """The pipeline of the model `name`: "rig", or what `flexavatar.model.pretrained.from_pretrained` takes.
 
-        `device` "auto" takes a CUDA GPU where there is one. Raises ModelUnavailable for a model that cannot be had,
-        BadCheckpoint for a damaged one, and RendererUnavailable for "cuda" without a CUDA GPU.
+        `device` is where networks encode, fit and decode; "auto" takes a CUDA GPU where there is one. Raises
+        ModelUnavailable for a model that cannot be had, BadCheckpoint for a damaged one, and RendererUnavailable for
+        "cuda" without a CUDA GPU.
         """
         from flexavatar.tracking import FaceTracker
 
@@ -211,15 +211,9 @@ def is_video(path: str | Path) -> bool:
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     """ "cpu" or "cuda". Raises RendererUnavailable where "cuda" is asked for and there is none."""
-    import torch
+    from flexavatar.avatar import torch_device
 
-    if device == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise RendererUnavailable("This machine has no CUDA GPU that torch can use. Use device 'cpu' or 'auto'.")
-    return "cpu"
+    return "cuda" if torch_device(device).type == "cuda" else "cpu"
 
 
 def _ignore(stage: str, fraction: float) -> None:

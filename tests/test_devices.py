@@ -21,6 +21,7 @@ from flexavatar.baking.measure import true_decodes
 from flexavatar.baking.samples import driving_expressions
 from flexavatar.capture.held_out import measure
 from flexavatar.driving import load_clip
+from flexavatar.errors import RendererUnavailable
 from flexavatar.expression import Expression
 from flexavatar.fitting.fit import FitSettings, fit_head
 from flexavatar.fitting.observation import observe_face
@@ -158,11 +159,28 @@ def test_what_is_loaded_to_draw_serves_a_fit(
     assert not any(tensor.is_inference() for value in cached for tensor in _tensors(value))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA GPU")
+def test_a_missing_gpu_is_named(person: Person) -> None:
+    for compute in (person.made.render, person.made.bake):
+        with pytest.raises(RendererUnavailable, match="no CUDA GPU"):
+            compute(device="cuda")
+
+
 def test_network_avatars_are_made_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
     made = _made(person.tracked, person.rig, "cuda")
     assert pretended_cuda.drawn > sum(STEPS)
     assert same(person.made, made) and np.array_equal(person.made.thumbnail, made.thumbnail)
     assert measure(made, [person.tracked]) == measure(made.to("cuda"), [person.tracked])
+
+
+def test_pipelines_compute_on_their_device(person: Person, pretended_cuda: PretendedCuda) -> None:
+    with FlexAvatarPipeline.from_pretrained(device="cuda") as pipeline:
+        pipeline.build(person.tracked, quality="instant")
+        assert pretended_cuda.drawn == 1  # the thumbnail
+        captured = pipeline.capture([EXAMPLE, EXAMPLE], "instant")
+        assert pretended_cuda.drawn == 2 and not any(is_cuda(tensor) for tensor in _tensors(captured.avatar))
+        pipeline.create(EXAMPLE, quality="instant", device="cpu")
+        assert pretended_cuda.drawn == 2
 
 
 def test_codes_are_fitted_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
