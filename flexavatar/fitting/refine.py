@@ -103,8 +103,8 @@ def refine(
     """The residuals with which the avatar looks as in its photos; the light is that of `faces[base]`.
 
     Computed on the avatar's device, and returned on the CPU. The avatar's own residuals, if any, are left out of
-    account. `progress` hears of the share that is done; when
-    `cancelled` says so, the rest of the steps is skipped. Raises ValueError without a photo.
+    account. `progress` hears of the share that is done; when `cancelled` says so, the rest of the steps is skipped.
+    Raises ValueError without a photo.
     """
     if not faces:
         raise ValueError("There is nothing to refine an avatar with: pass at least one photo.")
