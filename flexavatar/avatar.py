@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import Camera
-from flexavatar.errors import BadAvatarFile, CannotWrite
+from flexavatar.errors import BadAvatarFile, CannotWrite, RendererUnavailable
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.rig import Rig
+from flexavatar.rig.move import moved
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.volume import raised
 
@@ -67,30 +68,39 @@ class Avatar:
     volume: Tensor | None = None  # [V] metres that hair raises the rig's vertices; see flexavatar.volume
     residuals: Residuals | None = None  # what photos know beyond the rig and the network
 
+    @property
+    def device(self) -> torch.device:
+        """Where all its tensors lie, and so where it decodes."""
+        return self.colors.device
+
+    def to(self, device: torch.device | str) -> Avatar:
+        """The same on `device`, which is itself if it lies there."""
+        return self if self.colors.to(device) is self.colors else moved(self, device)
+
     @cached_property
     def anchors(self) -> SurfaceAnchors:
         """The rig's anchors, as large as the raised surface needs them."""
-        rig = Rig.load()
+        rig = Rig.load(device=self.device)
         if self.volume is None:
             return rig.anchors
         return rig.anchors.stretched(raised(rig.mean, self.volume), self.volume > 0)
 
     def gaussians(self, expression: Expression | None = None) -> Gaussians:
-        """The head with an expression (default neutral), in the canonical head frame.
+        """The head with an expression (default neutral), in the canonical head frame, on the avatar's device.
 
         A batched expression [B] gives batched Gaussians [B, G]. Head rotation turns the *torso* the other way,
         since the head itself never moves in this frame; `head_motion` is the camera's share.
         """
-        expression = expression or Expression.neutral()
+        expression = (expression or Expression.neutral()).to(self.device)
         plain = self.unrefined(expression)
         return plain if self.residuals is None else self.residuals.apply(plain, expression.blendshapes)
 
     def unrefined(self, expression: Expression | None = None) -> Gaussians:
         """`gaussians` without the residuals: one a texel."""
-        expression = expression or Expression.neutral()
+        expression = (expression or Expression.neutral()).to(self.device)
         if self.network is not None:
             return self._decoded(self.network, expression)
-        rig = Rig.load()
+        rig = Rig.load(device=self.device)
         # The rest fades as an expression takes its place, so that a full weight still means a full deformation.
         blendshapes = expression.blendshapes + self.rest * (1 - expression.blendshapes)
         vertices = rig.turn_torso(raised(rig.pose(self.shape, blendshapes), self.volume), expression.head_rotation)
@@ -111,7 +121,7 @@ class Avatar:
         flat = Expression.from_code(expression.code().reshape(-1, expression.code().shape[-1]))
         with torch.no_grad():
             head = self.encoded(network).repeated(network.code[None], len(flat.blendshapes))
-            gaussians = load_network(network.source).decode(head, flat)
+            gaussians = load_network(network.source, self.device).decode(head, flat)
         return Gaussians(**{name: value.reshape(*batch, *value.shape[1:]) for name, value in vars(gaussians).items()})
 
     def encoded(self, network: NetworkCode) -> EncodedHead:
@@ -149,7 +159,7 @@ class Avatar:
         camera = camera.moved(head_motion(expression.head_rotation))
         target = torch_device(device)
         with torch.inference_mode():
-            picture = render(self.gaussians(expression).to(target), camera.to(target), background)
+            picture = render(self.to(target).gaussians(expression), camera.to(target), background)
             return picture.pixels()
 
     def turntable(
@@ -191,8 +201,9 @@ class Avatar:
         from flexavatar.export import write_video
 
         def frames() -> Iterator[np.ndarray]:
+            avatar = self.to(torch_device(device))
             for expression, camera in shots:
-                yield self.render(expression, camera=camera, background=background, device=device)
+                yield avatar.render(expression, camera=camera, background=background, device=device)
 
         write_video(path, frames(), fps)
 
@@ -243,13 +254,13 @@ class Avatar:
             raise BadAvatarFile(f"{path} is damaged: its code cannot be read ({error}).") from error
         return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network, residuals=residuals)
 
-    def bake(self, effort: Literal["quick", "measured"] = "measured") -> BakedAvatar:
+    def bake(self, effort: Literal["quick", "measured"] = "measured", device: Device = "auto") -> BakedAvatar:
         """The avatar as neutral Gaussians and deltas, which animate without decoding; see `flexavatar.baking.bake`."""
         from flexavatar.baking import bake
 
-        return bake(self, effort)
+        return bake(self, effort, device)
 
-    def export(self, path: str | Path, expression: Expression | None = None) -> None:
+    def export(self, path: str | Path, expression: Expression | None = None, device: Device = "auto") -> None:
         """Write the format that the suffix names: .ply .splat .spz .png .mp4 (turntable) .flexavatar.
 
         Raises CannotWrite, also for an unknown suffix.
@@ -260,9 +271,9 @@ class Avatar:
         if suffix in SPLAT_SUFFIXES:
             write_splats(path, self.gaussians(expression))
         elif suffix == ".png":
-            write_image(path, self.render(expression))
+            write_image(path, self.render(expression, device=device))
         elif suffix == ".mp4":
-            self.turntable(path, expression=expression)
+            self.turntable(path, expression=expression, device=device)
         elif suffix == ".flexavatar":
             self.save(path)
         else:
@@ -327,7 +338,7 @@ def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None =
         metadata={"model": "rig", "settings": dict(settings or {})},
         volume=height,
     )
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device="cpu"))
 
 
 def resting_face(blendshapes: Tensor) -> Tensor:
@@ -361,7 +372,16 @@ def head_motion(head_rotation: Tensor) -> Tensor:
 
 
 def torch_device(device: Device) -> torch.device:
-    """The device to render on; "auto" takes CUDA where there is one."""
+    """The device to compute on; "auto" takes CUDA where there is one.
+
+    Raises RendererUnavailable where "cuda" is asked for and there is none.
+    """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if cuda_available() else "cpu"
+    elif device == "cuda" and not cuda_available():
+        raise RendererUnavailable("This machine has no CUDA GPU that torch can use. Use device 'cpu' or 'auto'.")
     return torch.device(device)
+
+
+def cuda_available() -> bool:
+    return torch.cuda.is_available()

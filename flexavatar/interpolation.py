@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode, torch_device
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
@@ -75,13 +75,14 @@ def morph(
     total = count * (len(avatars) - 1) + 1
 
     def frames() -> Iterator[np.ndarray]:
+        keyed = [avatar.to(torch_device(device)) for avatar in avatars]
         for frame in range(total):
             if cancelled is not None and cancelled():
                 raise Cancelled("The morph was stopped; nothing was written.")
             step = min(frame // count, len(avatars) - 2)
             share = _eased((frame - step * count) / count)
             pair = (1 - share, share)
-            avatar = _mixed(avatars[step : step + 2], pair)
+            avatar = _mixed(keyed[step : step + 2], pair)
             expression = mix_expressions(keys[step : step + 2], pair)
             camera = Camera.orbit(turn * frame / (total - 1), 0, size)
             yield avatar.render(expression, camera=camera, background=background, device=device)
@@ -104,7 +105,7 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         name: _combined([getattr(avatar, name) for avatar in avatars], weights)
         for name in ("shape", "rest", "colors", "opacities")
     }
-    flat = torch.zeros(len(Rig.load().mean))
+    flat = torch.zeros(len(Rig.load().mean), device=avatars[0].device)
     volume = None
     if any(avatar.volume is not None for avatar in avatars):
         volume = _combined([flat if avatar.volume is None else avatar.volume for avatar in avatars], weights)

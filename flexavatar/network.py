@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import torch
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode, torch_device
 from flexavatar.capture.avatar import spread_views
 from flexavatar.capture.settings import Quality
 from flexavatar.fitting.refine import RefineParams, refine, unrefined_residuals
 from flexavatar.model.observation import observe
 from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.rig.move import moved
 from flexavatar.tracking import TrackedFace
 
 # Steps of the deformation, and of single Gaussians; of one photo.
@@ -44,16 +45,18 @@ def create_network_avatar(
     steps: tuple[int, int] = STEPS["balanced"],
     progress: Callable[[float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    device: Device = "cpu",
 ) -> Avatar:
     """The avatar that the network makes of `views[base]`, refined to all views in `steps` (0: not at all).
 
-    `rig_avatar` is of the same views. `progress` hears of the share of the steps that are done; when `cancelled` says
-    so, the rest of them is skipped. Raises ModelUnavailable or BadCheckpoint.
+    Made on `device`, and returned on the CPU. `rig_avatar` is of the same views. `progress` hears of the share of the
+    steps that are done; when `cancelled` says so, the rest of them is skipped. Raises ModelUnavailable or
+    BadCheckpoint.
     """
-    model = load_network(source)
+    made = rig_avatar.to(torch_device(device))
     with torch.no_grad():
-        head = model.encode(observe(views[base], rig_avatar))
-    avatar = replace(rig_avatar, network=NetworkCode(head.code[0], head.detail[0], source))
+        head = load_network(source, made.device).encode(moved(observe(views[base], rig_avatar), made.device))
+    made = replace(made, network=NetworkCode(head.code[0], head.detail[0], source))
     done = 0.0
 
     def report(share: float) -> None:
@@ -65,9 +68,9 @@ def create_network_avatar(
     if sum(steps):
         chosen = [views[i] for i in spread_views(views, base, MOST_VIEWS)]
         params = RefineParams(deform_steps=steps[0], steps=steps[1])
-        residuals = refine(avatar, chosen, 0, params, report, cancelled)
+        residuals = refine(made, chosen, 0, params, report, cancelled)
     else:
-        residuals = unrefined_residuals(avatar)
+        residuals = unrefined_residuals(made)
     metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": round(done * sum(steps))}
-    avatar = replace(avatar, residuals=residuals, metadata=metadata)
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
+    avatar = replace(made.to("cpu"), residuals=residuals, metadata=metadata)
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device=device))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexavatar import __version__
-from flexavatar.errors import RendererUnavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +68,9 @@ class FlexAvatarPipeline:
     ) -> FlexAvatarPipeline:
         """The pipeline of the model `name`: "rig", or what `flexavatar.model.pretrained.from_pretrained` takes.
 
-        `device` "auto" takes a CUDA GPU where there is one. Raises ModelUnavailable for a model that cannot be had,
-        BadCheckpoint for a damaged one, and RendererUnavailable for "cuda" without a CUDA GPU.
+        `device` is where networks encode, fit and decode; "auto" takes a CUDA GPU where there is one. Raises
+        ModelUnavailable for a model that cannot be had, BadCheckpoint for a damaged one, and RendererUnavailable for
+        "cuda" without a CUDA GPU.
         """
         from flexavatar.tracking import FaceTracker
 
@@ -92,6 +92,7 @@ class FlexAvatarPipeline:
         face: Face = None,
         progress: Progress | None = None,
         quality: Quality = "balanced",
+        device: Device | None = None,
     ) -> Avatar:
         """The avatar of the person in a photo, in several photos, or in a video.
 
@@ -99,17 +100,18 @@ class FlexAvatarPipeline:
         several faces in a photo, `face` says which one: an index into the boxes of SeveralFacesFound (0 is the
         largest), or "largest". `progress` is called on this thread when a stage starts, and at last with
         ("done", 1.0). `quality` decides how long a network's avatar is fitted, and how many frames of a video are
-        used; `capture` also tells what was made of several photos or a video.
+        used; `capture` also tells what was made of several photos or a video. `device` is where the network computes
+        its part, by default the pipeline's; the avatar always lies on the CPU.
 
         Raises UnreadableImage, NoFaceFound, FaceTooSmall or SeveralFacesFound; for several photos and videos, what
         `capture` raises.
         """
         report = progress or _ignore
         if isinstance(source, list) or (isinstance(source, str | Path) and is_video(source)):
-            told = self.capture(source, quality, lambda stage, share, left: report(stage, share), face=face)
+            told = self.capture(source, quality, lambda stage, share, left: report(stage, share), None, face, device)
             report("done", 1.0)
             return told.avatar
-        return self.build(self.track(source, face, progress), progress, quality)
+        return self.build(self.track(source, face, progress), progress, quality, device)
 
     def capture(
         self,
@@ -118,12 +120,14 @@ class FlexAvatarPipeline:
         progress: CaptureProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
         face: Face = None,
+        device: Device | None = None,
     ) -> Capture:
         """The avatar of several photos or of a video, and how it came about; see `flexavatar.capture.capture`."""
         from flexavatar.capture import capture
 
-        build = None if self._network is None else self._network_build(self._network, quality, cancelled)
-        return capture(source, quality, progress, cancelled, self._tracker, face, build)
+        device = device or self.device
+        build = None if self._network is None else self._network_build(self._network, quality, cancelled, device)
+        return capture(source, quality, progress, cancelled, self._tracker, face, build, device)
 
     def estimate(self, source: int | VideoInfo, quality: Quality = "balanced") -> float:
         """Seconds that `capture` of so many photos, or of a video, takes on 2 idle cores."""
@@ -133,7 +137,9 @@ class FlexAvatarPipeline:
         views = source if isinstance(source, int) else SEVERAL
         return estimate_seconds(source, quality) + (0.0 if self._network is None else fit_seconds(quality, views))
 
-    def _network_build(self, network: NetworkSource, quality: Quality, cancelled: Callable[[], bool] | None) -> Build:
+    def _network_build(
+        self, network: NetworkSource, quality: Quality, cancelled: Callable[[], bool] | None, device: Device
+    ) -> Build:
         from flexavatar.capture.capture import Build, rig_avatar
         from flexavatar.network import create_network_avatar, fit_seconds, fit_steps
 
@@ -141,7 +147,7 @@ class FlexAvatarPipeline:
             faces = [view.face for view in seen.used]
             made = rig_avatar(seen, settings, volume=False)
             steps = fit_steps(quality, len(faces))
-            return create_network_avatar(network, made, faces, seen.base, steps, report, cancelled)
+            return create_network_avatar(network, made, faces, seen.base, steps, report, cancelled, device)
 
         return Build(make, fit_seconds(quality, SEVERAL))
 
@@ -157,7 +163,13 @@ class FlexAvatarPipeline:
         log.info("tracked a face in %.2f s, landmark error %.4f", time.perf_counter() - start, tracked.error)
         return tracked
 
-    def build(self, tracked: TrackedFace, progress: Progress | None = None, quality: Quality = "balanced") -> Avatar:
+    def build(
+        self,
+        tracked: TrackedFace,
+        progress: Progress | None = None,
+        quality: Quality = "balanced",
+        device: Device | None = None,
+    ) -> Avatar:
         """The second half of `create`: an avatar of a tracked face."""
         from flexavatar.avatar import create_rig_avatar
 
@@ -172,6 +184,7 @@ class FlexAvatarPipeline:
             avatar = create_network_avatar(
                 self._network, avatar, [tracked], steps=fit_steps(quality, 1),
                 progress=lambda share: report("fitting", _BEFORE_FITTING + (1 - _BEFORE_FITTING) * share),
+                device=device or self.device,
             )  # fmt: skip
         log.info("built an avatar in %.2f s", time.perf_counter() - start)
         report("done", 1.0)
@@ -198,15 +211,9 @@ def is_video(path: str | Path) -> bool:
 
 def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     """ "cpu" or "cuda". Raises RendererUnavailable where "cuda" is asked for and there is none."""
-    import torch
+    from flexavatar.avatar import torch_device
 
-    if device == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise RendererUnavailable("This machine has no CUDA GPU that torch can use. Use device 'cpu' or 'auto'.")
-    return "cpu"
+    return "cuda" if torch_device(device).type == "cuda" else "cpu"
 
 
 def _ignore(stage: str, fraction: float) -> None:

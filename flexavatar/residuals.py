@@ -77,9 +77,10 @@ class Residuals:
         return replace(made, creases=creases, worn=worn)
 
     def _divided(self) -> Residuals:
-        if len(self) == len(subdivision()):
+        divided = subdivision(self.colors.device)
+        if len(self) == len(divided):
             return self
-        parent = subdivision().parent
+        parent = divided.parent
         return replace(self, **{name: getattr(self, name)[parent] for name in PER_GAUSSIAN})
 
     def apply(self, gaussians: Gaussians, blendshapes: Tensor) -> Gaussians:

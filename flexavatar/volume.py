@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.rig import Rig
+from flexavatar.rig.move import moved
 
 FRONT = (0.0, 0.04)  # metres behind the eyes over which it begins that hair may stand off skin
 SAME_PLACE = 1e-5  # metres
@@ -24,9 +25,15 @@ class Outward:
     place: Tensor  # [V] int64, the same for the vertices on either side of the seam at the back, which coincide
 
 
-@lru_cache(maxsize=1)
-def outward() -> Outward:
-    """Directions and reaches of the synthetic heads' labels, at the vertices of the bundled rig."""
+def outward(device: torch.device | str = "cpu") -> Outward:
+    """Directions and reaches of the synthetic heads' labels, at the vertices of the bundled rig; made once a device."""
+    return _outward(str(device))
+
+
+@lru_cache(maxsize=2)
+def _outward(device: str) -> Outward:
+    if device != "cpu":
+        return moved(_outward("cpu"), device)
     from flexavatar.texture.outside import outside_of
     from flexavatar.texture.regions import atlas_regions
 
@@ -53,4 +60,4 @@ def joined(values: Tensor, place: Tensor) -> Tensor:
 
 def raised(vertices: Tensor, volume: Tensor | None) -> Tensor:
     """Vertices [..., V, 3] of the rig, before its torso turns, raised by `volume` [V] metres."""
-    return vertices if volume is None else vertices + volume[:, None] * outward().direction
+    return vertices if volume is None else vertices + volume[:, None] * outward(vertices.device).direction

@@ -59,7 +59,7 @@ class Studio:
     ) -> tuple[str, TrackedFace]:
         """The id of a new avatar, and what was detected in the photo."""
         tracked = self.pipeline.track(photo, face, progress)
-        avatar = self.pipeline.build(tracked, progress, quality)
+        avatar = self.pipeline.build(tracked, progress, quality, device_outside(self.pipeline.device))
         return self.store.put(StoredAvatar(avatar, _file_stem(photo))), tracked
 
     def estimate(self, files: Sequence[str | Path], quality: Quality = "balanced") -> float:
@@ -81,7 +81,8 @@ class Studio:
         Raises ValueError for no files, several videos, or a video among photos; else what `pipeline.capture` raises.
         """
         source = _capture_source(files)
-        made = self.pipeline.capture(source, quality, progress, cancelled)
+        device = device_outside(self.pipeline.device)
+        made = self.pipeline.capture(source, quality, progress, cancelled, device=device)
         return self.store.put(StoredAvatar(made.avatar, _file_stem(files[0]))), made
 
     def open(self, path: str | Path) -> str:
@@ -130,7 +131,7 @@ class Studio:
 
             path.write_text(viewer_html(Path(self.bundle(key)).read_bytes(), stored.name), encoding="utf-8")
         else:
-            stored.avatar.export(path, expression=expression)
+            stored.avatar.export(path, expression, device_outside(self.pipeline.device))
         return str(path)
 
     def bundle(self, key: str) -> str:
@@ -141,7 +142,7 @@ class Studio:
         path = stored.path(".flexbundle")
         with stored.baking:
             if not path.exists():
-                write_bundle(path, stored.avatar.bake("quick"))
+                write_bundle(path, stored.avatar.bake("quick", device_outside(self.pipeline.device)))
         return str(path)
 
     def poster(self, key: str) -> str:

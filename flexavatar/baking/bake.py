@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flexavatar import __version__
+from flexavatar.avatar import torch_device
 from flexavatar.baking.baked import GROUPS, BakedAvatar, Corrective, SparseDeltas, target_weights
 from flexavatar.baking.measure import Decoder, TrueDecodes, measure, true_decodes
 from flexavatar.baking.rotations import aligned, conjugate, quaternion_exp, quaternion_log
@@ -17,9 +18,10 @@ from flexavatar.baking.samples import candidate_correctives, driving_expressions
 from flexavatar.expression import ARKIT_BLENDSHAPES, Expression, rotation_from_angles
 from flexavatar.gaussians import Gaussians, quaternion_product
 from flexavatar.rig import Rig
+from flexavatar.rig.move import moved
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar
+    from flexavatar.avatar import Avatar, Device
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +46,15 @@ class _Samples:
     residual: Tensor  # [S, N, 13] float16: what the one-hot deltas leave unexplained
 
 
-def bake(avatar: Avatar, effort: Effort = "measured") -> BakedAvatar:
+def bake(avatar: Avatar, effort: Effort = "measured", device: Device = "auto") -> BakedAvatar:
     """Bake an avatar, which is used through `gaussians` alone, so that any model's avatar will do.
 
     "quick" takes the differences at each blendshape's full weight ("one-hot") and measures nothing. "measured" lets
     three candidates compete on the built-in driving clips: one-hot, deltas fitted to mixed expressions as well,
     and these with correctives. The simplest that no other beats by 0.5 dB on the face wins; the report tells all.
+    Expressions are decoded and compared on `device`; the result lies on the CPU, where it is evaluated.
     """
+    avatar = avatar.to(torch_device(device))
     splats = visible_splats(avatar)
     if effort == "quick":
         neutral = avatar.gaussians(Expression.neutral()).select(splats)
@@ -105,7 +109,7 @@ def choose_correctives(samples: _Samples, lengths: Tensor) -> tuple[Corrective, 
     All is computed from the inner products [S, S] of the samples' errors, so that hundreds of candidates cost nothing.
     """
     count = len(samples.residual)
-    gram = torch.zeros(count, count)
+    gram = lengths.new_zeros(count, count)
     for part, weight in zip(samples.residual.split(4096, 1), lengths.split(4096), strict=True):
         flat = (part.float() * weight).flatten(1)
         gram += flat @ flat.T
@@ -144,7 +148,7 @@ def _one_hot_deltas(avatar: Decoder, neutral: Gaussians, splats: Tensor) -> Tens
 
 def _decode_samples(avatar: Decoder, neutral: Gaussians, splats: Tensor, one_hot: Tensor) -> _Samples:
     halves = HALF * torch.eye(len(ARKIT_BLENDSHAPES))
-    blendshapes = torch.cat([halves, mixed_expressions()])
+    blendshapes = torch.cat([halves, mixed_expressions()]).to(one_hot.device)
     residual = []
     for weights in blendshapes:
         expected = (weights @ one_hot.flatten(1)).view(one_hot.shape[1:])
@@ -177,8 +181,9 @@ def _difference(gaussians: Gaussians, neutral: Gaussians, near: Tensor) -> Tenso
 def _fitted(samples: _Samples, one_hot: Tensor, correctives: tuple[Corrective, ...]) -> Tensor:
     """Deltas [T, N, 13] that explain the samples best; the full blendshapes, so far exact, are samples too."""
     shapes = len(one_hot)
-    features = target_weights(torch.cat([samples.blendshapes, torch.eye(shapes)]), correctives)
-    prior = torch.zeros(features.shape[1])
+    whole = torch.eye(shapes, device=one_hot.device)
+    features = target_weights(torch.cat([samples.blendshapes, whole]), correctives)
+    prior = features.new_zeros(features.shape[1])
     prior[shapes:] = FIT_PRIOR
     solve = torch.linalg.solve(features.T @ features + prior.diag(), features.T)[:, : len(samples.blendshapes)]
     dense = torch.cat([one_hot, one_hot.new_zeros(len(correctives), *one_hot.shape[1:])])
@@ -189,24 +194,27 @@ def _fitted(samples: _Samples, one_hot: Tensor, correctives: tuple[Corrective, .
 
 
 def _assembled(neutral: Gaussians, torso: Tensor, dense: Tensor, correctives: tuple[Corrective, ...]) -> BakedAvatar:
+    """The baked avatar, on the CPU."""
     deltas = {}
     for (group, _), values in zip(GROUPS.items(), dense.split(list(GROUPS.values()), -1), strict=True):
-        sparse = SparseDeltas.of(values, TOLERANCES[group])
+        sparse = moved(SparseDeltas.of(values, TOLERANCES[group]), "cpu")
         if len(sparse.splats):
             deltas[group] = sparse
+    nothing = torch.zeros(1, 1, 3, dtype=torch.uint8).numpy()
     joint = Rig.load().neck_joint
-    return BakedAvatar(neutral, torso, joint, deltas, correctives, torch.zeros(1, 1, 3, dtype=torch.uint8).numpy(), {})
+    return BakedAvatar(neutral.to("cpu"), torso.cpu(), joint, deltas, correctives, nothing, {})
 
 
 def _torso_weights(avatar: Decoder, neutral: Gaussians, splats: Tensor) -> Tensor:
     """How far [N] each splat turns with the torso, 0..1, by least squares over a few head rotations."""
-    joint = Rig.load().neck_joint
-    product, square = torch.zeros(len(splats)), torch.zeros(len(splats))
+    device = splats.device
+    joint = Rig.load(device=device).neck_joint
+    product, square = (torch.zeros(len(splats), device=device) for _ in range(2))
     for yaw, pitch in HEAD_TURNS:
-        rotation = rotation_from_angles(yaw, pitch)
-        moved = avatar.gaussians(Expression(torch.zeros(len(ARKIT_BLENDSHAPES)), rotation)).means[splats]
+        rotation = rotation_from_angles(yaw, pitch).to(device)
+        turned = avatar.gaussians(Expression(torch.zeros(len(ARKIT_BLENDSHAPES)), rotation)).means[splats]
         way = (neutral.means - joint) @ rotation + joint - neutral.means
-        product += ((moved - neutral.means) * way).sum(-1)
+        product += ((turned - neutral.means) * way).sum(-1)
         square += way.square().sum(-1)
     weights = (product / square.clamp_min(1e-9)).clamp(0, 1)
     return torch.where(weights < 1e-3, 0.0, weights)
@@ -234,4 +242,4 @@ def _without(gram: Tensor, basis: Tensor) -> Tensor:
 
 
 def _expression(blendshapes: Tensor) -> Expression:
-    return Expression(blendshapes, torch.eye(3))
+    return Expression(blendshapes, torch.eye(3, device=blendshapes.device))

@@ -54,7 +54,10 @@ class TrueDecodes:
 
 
 def true_decodes(avatar: Decoder, expressions: Expression, splats: Tensor) -> TrueDecodes:
-    """Decode and draw the expressions [B] with all Gaussians; `splats` [N] are those to compare positions of."""
+    """Decode and draw the expressions [B] with all Gaussians; `splats` [N] are those to compare positions of.
+
+    On the device that the avatar decodes on.
+    """
     pictures, means = [], []
     for i in range(len(expressions.blendshapes)):
         gaussians = avatar.gaussians(_one(expressions, i))
@@ -68,7 +71,7 @@ def measure(baked: Decoder, truth: TrueDecodes) -> BakeReport:
     """The error of `baked` against true decodes."""
     face, whole, distances = [], [], []
     for i, picture in enumerate(truth.pictures):
-        gaussians = baked.gaussians(_one(truth.expressions, i))
+        gaussians = baked.gaussians(_one(truth.expressions, i)).to(truth.means.device)
         error = (_picture(gaussians, truth.expressions, i).float() - picture.float()).div(255).square()
         top, bottom, left, right = _face_rectangle(_camera(truth.expressions, i))
         face.append(error[:, top:bottom, left:right].mean())

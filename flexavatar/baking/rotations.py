@@ -28,7 +28,7 @@ def quaternion_log(quats: Tensor) -> Tensor:
 
 def conjugate(quats: Tensor) -> Tensor:
     """The inverse of unit quaternions [..., 4]."""
-    return quats * torch.tensor([1.0, -1.0, -1.0, -1.0])
+    return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])
 
 
 def aligned(quats: Tensor, scales: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ def aligned(quats: Tensor, scales: Tensor, like: Tensor) -> tuple[Tensor, Tensor
     quats [N, 4], scales [N, 3], like [N, 4]. The axes of an ellipsoid have no order and no sign: a Gaussian that a
     smile makes longer than wide may swap two of them, which is no rotation by 90 degrees.
     """
-    turns, orders = _relabellings()
+    turns, orders = (table.to(quats.device) for table in _relabellings())
     # The real part of conj(like) * quats * turn is the cosine of half the angle between them.
     apart = quaternion_product(conjugate(quats), like)
     best = (apart @ turns.T).abs().argmax(-1)

@@ -42,7 +42,7 @@ def create_capture_avatar(
         metadata={"model": "rig", "settings": dict(settings or {})},
         volume=height,
     )
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE))
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device="cpu"))
 
 
 def best_base(views: Sequence[TrackedFace]) -> int:

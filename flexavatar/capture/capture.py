@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexavatar import __version__
+from flexavatar.avatar import torch_device
 from flexavatar.capture.avatar import create_capture_avatar
 from flexavatar.capture.held_out import measure
 from flexavatar.capture.observe import NothingUsable, Observations, observe_photos, observe_video
@@ -19,7 +20,7 @@ from flexavatar.capture.settings import CaptureSettings, Quality, estimate_secon
 from flexavatar.videos import read_video_info
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar
+    from flexavatar.avatar import Avatar, Device
     from flexavatar.pipeline import Photo
     from flexavatar.tracking import FaceTracker
     from flexavatar.tracking.tracker import FaceChoice
@@ -57,12 +58,14 @@ def capture(
     tracker: FaceTracker | None = None,
     face: FaceChoice = None,
     build: Build | None = None,
+    device: Device = "auto",
 ) -> Capture:
     """The avatar of the person in several photos, or in the video at a path.
 
     Photos are whatever `read_image` takes; `face` says which one in photos of several people. `build` makes the
-    avatar of the tracked views, by default the rig avatar. `progress` hears of the stage, the share of the work that is
-    done and the seconds that remain. When `cancelled` returns true, the avatar is made of what is tracked by then.
+    avatar of the tracked views, by default the rig avatar; it is measured on `device`. `progress` hears of the stage,
+    the share of the work that is done and the seconds that remain. When `cancelled` returns true, the avatar is made
+    of what is tracked by then.
 
     Raises NothingUsable (with each picture's reason), DifferentPeople, NoFaceFound, UnreadableVideo, or Cancelled
     when stopped before a face was seen.
@@ -88,7 +91,9 @@ def capture(
     else:
         avatar = build.make(seen, settings, functools.partial(report, FITTING))
     report("measuring")
-    psnr, ssim = measure(avatar, [view.face for view in seen.held_out]) if seen.held_out else (None, None)
+    psnr, ssim = None, None
+    if seen.held_out:
+        psnr, ssim = measure(avatar.to(torch_device(device)), [view.face for view in seen.held_out])
     report("done")
     log.info("captured %d views in %.1f s, PSNR %s", len(seen.used), report.seconds, psnr)
     return Capture(

@@ -20,7 +20,8 @@ MEASURED_SIZE = 256  # pixels
 def measure(avatar: Avatar, views: Sequence[TrackedFace]) -> tuple[float, float]:
     """Mean PSNR (dB, over the pixels of the mattes) and SSIM (over the crops) of the avatar in the place of `views`.
 
-    Pictures and avatar are compared at 256 px over white. Raises ValueError for no views.
+    Pictures and avatar are compared at 256 px over white; the avatar is drawn on its device. Raises ValueError for no
+    views.
     """
     if not views:
         raise ValueError("There are no views to measure with.")
@@ -33,15 +34,18 @@ def measure(avatar: Avatar, views: Sequence[TrackedFace]) -> tuple[float, float]
 
 
 def draw(avatar: Avatar, view: TrackedFace, expression: Expression | None = None, size: int = MEASURED_SIZE) -> Tensor:
-    """The avatar as the view's camera sees it, over white: RGB [3, size, size]. Default expression: the view's."""
+    """The avatar as the view's camera sees it, over white: RGB [3, size, size] on the CPU.
+
+    Default expression: the view's. Drawn on the avatar's device.
+    """
     expression = expression or expression_of(avatar, view)
     with torch.inference_mode():
-        return render(avatar.gaussians(expression), view.camera.resized(size, size)).rgb.clamp(0, 1)
+        return render(avatar.gaussians(expression), view.camera.resized(size, size)).rgb.clamp(0, 1).cpu()
 
 
 def expression_of(avatar: Avatar, view: TrackedFace) -> Expression:
     """The expression that, on top of the avatar's resting face, gives the view's blendshapes."""
-    return Expression(above_rest(view.blendshapes, avatar.rest), view.head_rotation)
+    return Expression(above_rest(view.blendshapes, avatar.rest.cpu()), view.head_rotation)
 
 
 def over_white(view: TrackedFace, size: int = MEASURED_SIZE) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from flexavatar.cli.common import Commands, Result, check_folder, path_with
+from flexavatar.cli.common import Commands, Result, add_device, check_folder, path_with
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -14,19 +14,22 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     bake.add_argument("avatar", type=Path)
     bake.add_argument("-o", "--output", type=path_with(".flexbundle"), required=True, metavar="FILE")
     bake.add_argument("--quick", action="store_true", help="take the simplest deltas and do not measure their error")
+    add_device(bake)
     bake.set_defaults(command=_run)
 
 
 def _run(args: argparse.Namespace) -> Result:
-    from flexavatar.avatar import Avatar
+    from flexavatar.avatar import Avatar, torch_device
     from flexavatar.baking import read_bundle, write_bundle
     from flexavatar.baking.bake import visible_splats
     from flexavatar.baking.measure import measure, true_decodes
     from flexavatar.baking.samples import driving_expressions
+    from flexavatar.pipeline import resolve_device
 
     check_folder(args.output)
-    avatar = Avatar.load(args.avatar)
-    baked = avatar.bake("quick" if args.quick else "measured")
+    device = resolve_device(args.device)
+    avatar = Avatar.load(args.avatar).to(torch_device(device))
+    baked = avatar.bake("quick" if args.quick else "measured", device)
     write_bundle(args.output, baked)
     result: Result = {
         "bundle": str(args.output),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flexavatar.errors import CannotWrite
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar
+    from flexavatar.avatar import Avatar, Device
     from flexavatar.expression import Expression
 
 EXPORT_SUFFIXES = (".ply", ".splat", ".spz", ".png", ".mp4", ".flexavatar")
@@ -33,11 +33,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=choices, default="auto", help="where to compute (default: auto)")
 
 
-def write_exports(avatar: Avatar, paths: Sequence[Path], expression: Expression | None) -> list[Path]:
+def write_exports(avatar: Avatar, paths: Sequence[Path], expression: Expression | None, device: Device) -> list[Path]:
     from tqdm import tqdm
 
     for path in tqdm(paths, desc="writing files", file=sys.stderr, disable=None, leave=False):
-        avatar.export(path, expression=expression)
+        avatar.export(path, expression, device)
     return list(paths)
 
 

@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> Result:
         avatar, told = _made(pipeline, args, report)
     created = time.perf_counter() - start
     avatar.save(args.output)
-    written = [args.output, *write_exports(avatar, exports, None)]
+    written = [args.output, *write_exports(avatar, exports, None, pipeline.device)]
     return {
         "avatar": str(args.output),
         "files": [str(p) for p in written],

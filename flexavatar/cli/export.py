@@ -10,6 +10,7 @@ from flexavatar.cli.common import (
     EXPRESSION_HELP,
     Commands,
     Result,
+    add_device,
     check_folder,
     checked,
     parse_expression_argument,
@@ -31,13 +32,16 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         help=f"one of {' '.join(EXPORT_SUFFIXES)}; may be repeated",
     )
     export.add_argument("--expression", type=checked(parse_expression_argument), help=EXPRESSION_HELP)
+    add_device(export)
     export.set_defaults(command=_run)
 
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
+    from flexavatar.pipeline import resolve_device
 
     for path in args.output:
         check_folder(path)
+    device = resolve_device(args.device)
     avatar = Avatar.load(args.avatar)
-    return {"files": [str(p) for p in write_exports(avatar, args.output, args.expression)]}
+    return {"files": [str(p) for p in write_exports(avatar, args.output, args.expression, device)]}

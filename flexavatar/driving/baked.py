@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from flexavatar.avatar import torch_device
 from flexavatar.baking import bake
 from flexavatar.driving.pictures import WHITE, pictures
 
@@ -26,15 +27,16 @@ _SIZE = 256  # pixels
 
 
 def playable(avatar: Avatar, motion: Motion, device: Device) -> Decoder:
-    """What draws a motion made for the avatar soonest: the avatar itself, or for long ones, quickly baked.
+    """What draws a motion made for the avatar soonest: the avatar itself, on `device`, or for long ones, quickly baked.
 
     A baked avatar adds up what blendshapes do one by one, which is nearly right for the rig, and for a network as far
     as it is linear. So frames of this motion in which most is going on are drawn both ways, and bakes that fall below
     LEAST_PSNR are not used.
     """
+    avatar = avatar.to(torch_device(device))
     if len(motion) < BAKED_FROM["rig" if avatar.network is None else "network"]:
         return avatar
-    baked = bake(avatar, "quick")
+    baked = bake(avatar, "quick", device)
     busiest = motion.blendshapes.sum(1).argsort(descending=True)[: len(motion) // 4]
     compared = busiest[torch.linspace(0, len(busiest) - 1, _COMPARED).long()].sort().values.tolist()
     worst = min(_psnr(avatar, baked, motion[i : i + 1], device) for i in compared)

@@ -73,7 +73,7 @@ def _portrait(
     shown = [as_pixels(target), as_pixels(own)]
     person = see_face(tracker, photo.image)
     for yaw in YAWS:
-        picture = avatar.render(yaw=yaw, size=MEASURED_SIZE)
+        picture = avatar.render(yaw=yaw, size=MEASURED_SIZE, device="cpu")
         face = see_face(tracker, picture)
         likeness = csim(face.embedding, person.embedding) if face is not None and person is not None else 0.0
         name = f"+-{abs(yaw)} degrees" if yaw else "0 degrees"

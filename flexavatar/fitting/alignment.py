@@ -27,10 +27,10 @@ class Alignment:
 
     def __init__(self, heads: Sequence[Gaussians], views: Sequence[FitObservation], base: int) -> None:
         """`heads` are the Gaussians [G] of the rig's texels as each of the `views` expresses them."""
-        count = len(views)
+        count, device = len(views), heads[0].means.device
         self._base, self._count = base, count
-        self._motions = torch.zeros(count, 6, requires_grad=count > 1)
-        self._start = torch.zeros(count, 3)
+        self._motions = torch.zeros(count, 6, device=device, requires_grad=count > 1)
+        self._start = torch.zeros(count, 3, device=device)
         if count > 1:
             tones = torch.stack([_tone(head, view) for head, view in zip(heads, views, strict=True)])
             self._start = (tones[base] - tones).clamp(-STRONGEST_TONE, STRONGEST_TONE)
@@ -68,7 +68,7 @@ def _tone(head: Gaussians, view: FitObservation) -> Tensor:
     face = render(replace(head, colors=core.contiguous()), view.camera).rgb[:1] * view.matte * view.weight
     there = (face > 0.5)[0]
     if int(there.sum()) < LEAST_PIXELS:
-        return torch.zeros(3)
+        return view.image.new_zeros(3)
     drawn = render(head, view.camera).rgb
     ratio = (view.image.clamp_min(DARKEST) / drawn.clamp_min(DARKEST)).log()
     return ratio[:, there].median(1).values

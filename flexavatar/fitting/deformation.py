@@ -53,7 +53,7 @@ def deform(
     `heads` are the Gaussians [G] as each view expresses them, made with the head's `rotations` [3, 3]. The result takes
     Gaussians [G] and the rotation they were made with. `step_done` is asked after each step whether to go on.
     """
-    rig = Rig.load()
+    rig = Rig.load(device=loose.device)
     field = _Field(rig.atlas.valid, loose, params)
     torso = rig.anchors.interpolate(rig.torso_weights[:, None])
     groups = [{"params": [knots], "lr": rate} for knots, rate in field.learned()] + alignment.groups()
@@ -65,7 +65,7 @@ def deform(
         (index,) = next(order)
         view = views[index]
         changed = field.apply(heads[index], rotations[index], torso)
-        background = torch.full((3,), float((step + step // len(views)) % 2))
+        background = torch.full((3,), float((step + step // len(views)) % 2), device=loose.device)
         picture = render(alignment.moved(changed, index), view.camera, background)
         target = alignment.toned(view.image, index) * view.matte + background[:, None, None] * (1 - view.matte)
         loss = params.color_weight * ((picture.rgb - target) * compared[index]).abs().mean()
@@ -95,7 +95,7 @@ class _Field:
         self.params, self.loose = params, loose[:, None]
         self.uvs = (torch.stack([column, row], -1) + 0.5) / ATLAS_SIZE * 2 - 1
         self.places, self.opacities, self.colors, self.sizes = (
-            torch.zeros(channels, count, count, requires_grad=True) for channels in (3, 1, 3, 1)
+            torch.zeros(channels, count, count, device=loose.device, requires_grad=True) for channels in (3, 1, 3, 1)
         )
 
     def learned(self) -> list[tuple[Tensor, float]]:

@@ -48,7 +48,7 @@ def hair_shares(avatar: Avatar, neutral: Gaussians, params: FreedomParams = Free
 
     neutral [G]: the avatar without an expression and without residuals.
     """
-    rig, masks = Rig.load(), parts()
+    rig, masks = Rig.load(device=avatar.device), parts(avatar.device)
     anchors = rig.anchors.positions(rig.pose(avatar.shape, avatar.rest))
     low, high = params.raised
     raised = (((neutral.means - anchors).norm(dim=-1) - low) / (high - low)).clamp(0, 1)
@@ -57,7 +57,7 @@ def hair_shares(avatar: Avatar, neutral: Gaussians, params: FreedomParams = Free
 
 def loose_shares(hair: Tensor) -> Tensor:
     """How far outlines may move each texel [G]: hair and clothes, ears and neck, but not the face, which is tracked."""
-    masks = parts()
+    masks = parts(hair.device)
     return torch.maximum(hair, (1 - masks.core) * masks.outside)
 
 
@@ -83,10 +83,11 @@ def freedom(
 
 def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
     """Area [S] that a texel has with blendshapes [52], relative to what it has with eyes open, closed, or now."""
-    rig = Rig.load()
-    faces = torch.stack([blendshapes, *(Expression.of(name).blendshapes for name in ("neutral", "blink"))])
+    rig = Rig.load(device=avatar.device)
+    others = [Expression.of(name).blendshapes.to(avatar.device) for name in ("neutral", "blink")]
+    faces = torch.stack([blendshapes, *others])
     areas = rig.anchors.areas(rig.pose(avatar.shape, faces + avatar.rest * (1 - faces)))
-    return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision().parent]
+    return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision(avatar.device).parent]
 
 
 def compared_pixels(view: FitObservation) -> Tensor:

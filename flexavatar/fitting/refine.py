@@ -34,6 +34,7 @@ from flexavatar.fitting.schedule import batches, cosine
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
 from flexavatar.residuals import PER_GAUSSIAN, Residuals, between, changed
+from flexavatar.rig.move import moved
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.texture.parts import parts
 from flexavatar.tracking import TrackedFace
@@ -83,6 +84,9 @@ class _Seen:
     def at(self, size: int | None) -> FitObservation:
         return self.levels[{COARSE: 0, FINE: 1, None: -1}[size]]
 
+    def to(self, device: torch.device) -> _Seen:
+        return _Seen(tuple(level.to(device) for level in self.levels), self.expression.to(device))
+
     def around(self, head: Gaussians) -> _Seen:
         """Without what neither the person nor the head covers: there is nothing to compare."""
         return replace(self, levels=tuple(level.around(render(head, level.camera).alpha) for level in self.levels))
@@ -98,13 +102,14 @@ def refine(
 ) -> Residuals:
     """The residuals with which the avatar looks as in its photos; the light is that of `faces[base]`.
 
-    The avatar's own residuals, if any, are left out of account. `progress` hears of the share that is done; when
-    `cancelled` says so, the rest of the steps is skipped. Raises ValueError without a photo.
+    Computed on the avatar's device, and returned on the CPU. The avatar's own residuals, if any, are left out of
+    account. `progress` hears of the share that is done; when `cancelled` says so, the rest of the steps is skipped.
+    Raises ValueError without a photo.
     """
     if not faces:
         raise ValueError("There is nothing to refine an avatar with: pass at least one photo.")
     plain = replace(avatar, residuals=None)
-    photos = [_see(face, avatar.rest) for face in faces]
+    photos = [_see(face, avatar.rest.cpu()).to(avatar.device) for face in faces]
     with torch.no_grad():
         neutral = plain.gaussians()
     hair = hair_shares(plain, neutral, params.freedom)
@@ -118,28 +123,33 @@ def refine(
     rotations = [photo.expression.head_rotation for photo in photos]
     move = deform(heads, rotations, first, loose, alignment, params.deform_steps, params.deformation, step_done)
     with torch.no_grad():
-        divided = subdivision()
+        divided = subdivision(avatar.device)
         still = divided.apply(neutral)
-        hanging = between(still, divided.apply(move(neutral, torch.eye(3))))
+        hanging = between(still, divided.apply(move(neutral, torch.eye(3, device=avatar.device))))
         starts = [changed(divided.apply(head), hanging) for head in heads]
     fine = _fit(plain, photos, starts, hair[divided.parent], loose[divided.parent], alignment, base, params, step_done)
     with torch.no_grad():
         made = changed(changed(still, hanging), fine.residuals)
-        seen = fine.freedom.amax(0)
-        hidden = toned(still.colors, made.colors, seen, hair, params.hidden)
-        whole = between(still, made)
+        # What follows filters maps of the atlas with OpenCV.
+        whole, still, made = moved(between(still, made), "cpu"), still.to("cpu"), made.to("cpu")
+        of_views, shape, rest = fine.freedom.cpu(), avatar.shape.cpu(), avatar.rest.cpu()
+        seen = of_views.amax(0)
+        hidden = toned(still.colors, made.colors, seen, hair.cpu(), params.hidden)
         colors = torch.lerp(hidden, whole.colors, seen[:, None])
         painted = (still.colors + colors).clamp(0, 1)
         lids = closed_lids(painted, seen, params.hidden)
-        worn_by = photos[base].expression.blendshapes
-        creases, worn = creases_of(avatar.shape, avatar.rest, worn_by, painted, fine.freedom[base], params.creases)
+        worn_by = photos[base].expression.blendshapes.cpu()
+        creases, worn = creases_of(shape, rest, worn_by, painted, of_views[base], params.creases)
         return replace(whole, colors=colors, lids=lids, creases=creases, worn=worn)
 
 
 def unrefined_residuals(avatar: Avatar) -> Residuals:
-    """Residuals that change nothing but lids, which take their skin from around the eyes; the face is divided."""
+    """Residuals that change nothing but lids, which take their skin from around the eyes; the face is divided.
+
+    On the CPU, wherever the avatar decodes.
+    """
     with torch.no_grad():
-        colors = subdivision().apply(avatar.unrefined()).colors
+        colors = subdivision().apply(avatar.unrefined().to("cpu")).colors
         nothing = Residuals.none(len(colors))
         return replace(nothing, lids=closed_lids(colors, torch.zeros_like(colors[:, 0])))
 
@@ -172,7 +182,8 @@ def _fit(
     learned = _Learned(Freedom(colors.amax(0), places.amax(0), drawn), hair, loose, params)
     index = learned.index
     starts = [start.select(index) for start in starts]
-    votes = colors * torch.where(torch.arange(len(colors)) == base, 1.0, params.others)[:, None]
+    of_base = torch.arange(len(colors), device=avatar.device) == base
+    votes = colors * torch.where(of_base, 1.0, params.others)[:, None]
     gates = [((vote / votes.amax(0).clamp_min(1e-6)) ** params.sharpest)[index] for vote in votes]
     compared = [{level: compared_pixels(photo.at(level)) for level in LEVELS_CLOSE} for photo in photos]
     optimiser = torch.optim.Adam(learned.groups() + alignment.groups(), betas=(0.9, 0.99), eps=1e-8)
@@ -185,7 +196,7 @@ def _fit(
         level = levels[(step // len(photos)) % len(levels)]
         view = photo.at(level)
         by = learned.residuals(gates[number] if len(photos) > 1 else None)
-        background = torch.full((3,), float((step + step // len(photos)) % 2))
+        background = torch.full((3,), float((step + step // len(photos)) % 2), device=avatar.device)
         picture = render(alignment.moved(changed(starts[number], by), number), view.camera, background)
         target = alignment.toned(view.image, number) * view.matte + background[:, None, None] * (1 - view.matte)
         wrong = (picture.rgb - target) * compared[number][level]
@@ -204,21 +215,23 @@ class _Learned:
     """The residuals of those of S Gaussians that some view draws."""
 
     def __init__(self, free: Freedom, hair: Tensor, loose: Tensor, params: RefineParams) -> None:
-        divided = subdivision()
+        device = hair.device
+        divided = subdivision(device)
         self.index = free.drawn.nonzero()[:, 0]
         self._count, self._params = len(free.drawn), params
         self._colors, self._places = free.colors[self.index, None], free.places[self.index, None]
         # Skin is never seen through.
-        solid = (parts().face[divided.parent] * (1 - hair))[self.index]
+        solid = (parts(device).face[divided.parent] * (1 - hair))[self.index]
         self._fading = self._places[:, 0] * (1 - solid)
         limit = _mixed(_mixed(params.skin_limit, params.loose_limit, loose), params.hair_limit, hair)
         self._limit = limit[self.index, None]
-        place = torch.full((self._count,), -1)
-        place[self.index] = torch.arange(len(self.index))
+        place = torch.full((self._count,), -1, device=device)
+        place[self.index] = torch.arange(len(self.index), device=device)
         pairs = place[divided.pairs]
         self._pairs = pairs[(pairs >= 0).all(1)]
         self._evenness = _mixed(params.skin_evenness, params.hair_evenness, hair[self.index][self._pairs].amin(1))
-        self._raw = [torch.zeros(len(self.index), n).squeeze(1).requires_grad_() for n in (3, 3, 1, 3)]
+        zeros = [torch.zeros(len(self.index), n, device=device) for n in (3, 3, 1, 3)]
+        self._raw = [values.squeeze(1).requires_grad_() for values in zeros]
 
     def groups(self) -> list[dict]:
         p = self._params

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from flexavatar.errors import ModelUnavailable
 from flexavatar.model.flex_s import FlexS
 from flexavatar.model.pretrained import find_pretrained, load_folder
@@ -34,22 +36,24 @@ class NetworkSource:
         return NetworkSource(str(values["name"]), None if revision is None else str(revision), str(values["sha256"]))
 
 
-_loaded: OrderedDict[str, FlexS] = OrderedDict()
+_loaded: OrderedDict[tuple[str, str], FlexS] = OrderedDict()  # by the hash of the weights, and the device
 _lock = threading.Lock()
 
 
-def load_network(source: NetworkSource) -> FlexS:
-    """The frozen network of `source` on the CPU, loaded once. Raises ModelUnavailable or BadCheckpoint."""
+def load_network(source: NetworkSource, device: torch.device | str = "cpu") -> FlexS:
+    """The frozen network of `source`, loaded once for each device. Raises ModelUnavailable or BadCheckpoint."""
+    key = (source.sha256, str(device))
     with _lock:
-        if source.sha256 not in _loaded:
+        if key not in _loaded:
             found = find_pretrained(source.name, source.revision)
             if found.sha256 != source.sha256:
                 raise ModelUnavailable(
                     f"The model {source.name} has changed since this avatar was made with it. Create the avatar anew, "
                     "or bring back the old model."
                 )
-            _loaded[source.sha256] = load_folder(found.folder)
+            with torch.inference_mode(False):  # a fit may follow what is drawn first
+                _loaded[key] = load_folder(found.folder).to(device)
             while len(_loaded) > MOST_LOADED:
                 _loaded.popitem(last=False)
-        _loaded.move_to_end(source.sha256)
-        return _loaded[source.sha256]
+        _loaded.move_to_end(key)
+        return _loaded[key]

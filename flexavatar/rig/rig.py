@@ -62,9 +62,9 @@ class Rig:
     atlas: Atlas
 
     @staticmethod
-    def load(path: str | Path | None = None) -> Rig:
-        """The bundled rig, or one built by `python -m flexavatar.rig.build`. Loaded once per path."""
-        return _load(str(path or files("flexavatar") / "assets" / "rig.safetensors"))
+    def load(path: str | Path | None = None, device: torch.device | str = "cpu") -> Rig:
+        """The bundled rig, or one built by `python -m flexavatar.rig.build`. Loaded once per path and device."""
+        return _load(str(path or files("flexavatar") / "assets" / "rig.safetensors"), str(device))
 
     @cached_property
     def anchors(self) -> SurfaceAnchors:
@@ -107,7 +107,9 @@ class Rig:
 
 
 @lru_cache(maxsize=4)
-def _load(path: str) -> Rig:
+def _load(path: str, device: str) -> Rig:
+    if device != "cpu":
+        return _load(path, "cpu").to(device)
     tensors = load_file(path)
     atlas = {f.name: tensors.pop("atlas_" + f.name) for f in fields(Atlas)}
     integers = {"triangles", "mirror", "landmark_vertices", "triangle", "region"}
