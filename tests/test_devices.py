@@ -41,7 +41,7 @@ from flexavatar.training.sampling import RecordPool
 from flexavatar.training.trainer import Trainer
 from tests.conftest import EXAMPLE
 from tests.pretended_cuda import CUDA, DevicesMix, PretendedCuda, is_cuda, pretended_cuda
-from tests.training_records import made_record
+from tests.training.training_records import made_record
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -76,8 +76,8 @@ def freedom(
     area = _face_on_area(gaussians, view)
     skin = smooth_step(of_colors / area, *params.skin) * smooth_step(unfolded, *params.unfolded)
     free = torch.lerp(skin, smooth_step(of_colors / area, *params.hair), hair)
-    edges = [smooth_step(of_places / area, *edge) for edge in (params.skin_edge, params.hair_edge)]
-    places = torch.maximum(torch.lerp(*edges, hair) * loose, free)
+    of_skin, of_hair = (smooth_step(of_places / area, *edge) for edge in (params.skin_edge, params.hair_edge))
+    places = torch.maximum(torch.lerp(of_skin, of_hair, hair) * loose, free)
     return Freedom(free, places, of_all > params.drawn)
 
 
