@@ -14,7 +14,7 @@ from flexavatar.rig.move import moved
 from flexavatar.rig.rig import HEAD_AXIS, REGION_NAMES, Rig
 
 # More than half: seen close up, what lies behind would show through between them.
-DIVIDED_SIZE = 0.625
+DIVIDED_SIZE = 0.64
 QUARTER = 0.25  # of the way from a texel to its neighbours
 TORN = 0.008  # metres on the mean head between neighbouring texels that are not of one surface
 # What is divided, on the mean head: the face up to the hairline, in metres and degrees from straight ahead.
