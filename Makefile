@@ -14,9 +14,8 @@ demo: setup
 app: setup
 	$(BIN)/python app.py
 
-# Two processes of one thread each: most tests are short and cannot use two.
 test: setup $(VENV)/.dev chromium lint
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	$(BIN)/python -m pytest --durations 15
 
 lint: setup $(VENV)/.dev
 	$(BIN)/ruff check .
