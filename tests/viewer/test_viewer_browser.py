@@ -23,9 +23,9 @@ from tests.app.test_browser import FLAGS, chromium
 
 SIZE, SMALL = 288, 48
 LEAST_PSNR = 30.0  # dB; measured: 48 to 56, seen small 40
-FRAME_BUDGET = (
-    2.5  # seconds for a 320 px frame of 60,000 splats in software WebGL on a busy machine; measured: 0.6 to 1.6
-)
+# Seconds for a 320 px frame of 120,000 splats in software WebGL; measured: 0.6 to 1.6, beside three busy processes 3.
+FRAME_BUDGET = 8.0
+FRAMES = 3
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 # (preset, head angles, yaw, pitch): six expressions and four views.
 SHOTS = (
@@ -192,9 +192,8 @@ def test_frame_time_in_software(page: Page, address: str) -> None:
     page.get_by_role("button", name="Rotate automatically").click()
     page.wait_for_timeout(1000)
     before = page.evaluate("flexavatar.renderedFrames")
-    page.wait_for_timeout(3000)
-    frames = page.evaluate("flexavatar.renderedFrames") - before
-    assert 3 / max(frames, 1) < FRAME_BUDGET, f"{frames} frames in 3 s"
+    there = f"flexavatar.renderedFrames >= {before + FRAMES}"
+    page.wait_for_function(there, timeout=1000 * FRAMES * FRAME_BUDGET)
 
 
 @pytest.mark.parametrize(
