@@ -76,7 +76,7 @@ def compressed(shape: Tensor, rest: Tensor, blendshapes: Tensor) -> Compression:
     """How blendshapes [52] above rest compress the skin of the neutral face."""
     rig = Rig.load()
     faces = rig.pose(shape, torch.stack([rest, blendshapes + rest * (1 - blendshapes)]))
-    before, after = _steps(faces)
+    before, after = rig.anchors.steps(faces)
     # The principal stretches of the surface: singular values of `after` seen from an orthonormal basis of `before`.
     metric = before.mT @ before + SMALLEST_AREA * torch.eye(2)
     basis = torch.linalg.inv(torch.linalg.cholesky(metric)).mT
@@ -105,18 +105,13 @@ def missing_light(colors: Tensor, params: CreaseParams = CreaseParams()) -> Tens
     return torch.minimum((light - colors).clamp_min(0), params.sharper * depth)
 
 
-def _steps(vertices: Tensor) -> Tensor:
-    """Steps [..., G, 3, 2] of one texel along u and v, in metres on vertices [..., V, 3]."""
-    anchors = Rig.load().anchors
-    return (anchors.weights[:, 1:] @ vertices[..., anchors.corners, :]).mT
-
-
 def _added(compression: Compression, rest: Tensor) -> Tensor:
     """How much [52, G] each blendshape at full weight compresses the skin in the direction of `compression`."""
+    rig = Rig.load()
     along = (compression.rest @ compression.direction[:, :, None])[:, :, 0]
     added = [
-        -(along * (_steps(delta) @ compression.direction[:, :, None])[:, :, 0]).sum(-1)
-        for delta in Rig.load().expression_deltas
+        -(along * (rig.anchors.steps(delta) @ compression.direction[:, :, None])[:, :, 0]).sum(-1)
+        for delta in rig.expression_deltas
     ]
     return torch.stack(added) * (1 - rest)[:, None]
 

@@ -52,8 +52,12 @@ class SurfaceAnchors:
 
     def areas(self, vertices: Tensor) -> Tensor:
         """Square metres [..., G] of the texels on vertices [..., V, 3]."""
-        _, u, v = (self.weights @ vertices[..., self.corners, :]).unbind(-2)
+        u, v = self.steps(vertices).unbind(-1)
         return torch.linalg.cross(u, v).norm(dim=-1)
+
+    def steps(self, vertices: Tensor) -> Tensor:
+        """Steps [..., G, 3, 2] of one texel along u and v on vertices [..., V, 3], in their unit."""
+        return (self.weights[:, 1:] @ vertices[..., self.corners, :]).mT
 
     def stretched(self, vertices: Tensor, moved: Tensor) -> SurfaceAnchors:
         """The same anchors for a head that rests with vertices [V, 3], of which `moved` [V] bool are not the mean's."""
