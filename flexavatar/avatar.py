@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite, RendererUnavailable
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, with_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.rig import Rig
@@ -101,8 +101,7 @@ class Avatar:
         if self.network is not None:
             return self._decoded(self.network, expression)
         rig = Rig.load(device=self.device)
-        # The rest fades as an expression takes its place, so that a full weight still means a full deformation.
-        blendshapes = expression.blendshapes + self.rest * (1 - expression.blendshapes)
+        blendshapes = with_rest(expression.blendshapes, self.rest)
         vertices = rig.turn_torso(raised(rig.pose(self.shape, blendshapes), self.volume), expression.head_rotation)
         frames = self.anchors.frames(vertices)
         batch = frames.means.shape[:-2]

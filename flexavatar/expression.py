@@ -119,3 +119,11 @@ def rotation_from_angles(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0
     about_x = torch.stack([one, zero, zero, zero, p.cos(), -p.sin(), zero, p.sin(), p.cos()]).view(3, 3)
     about_z = torch.stack([r.cos(), -r.sin(), zero, r.sin(), r.cos(), zero, zero, zero, one]).view(3, 3)
     return about_y @ about_x @ about_z
+
+
+def with_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
+    """What a face [..., 52] shows that rests like `rest` [52] and is moved by blendshapes [..., 52].
+
+    The rest fades as an expression takes its place, so that a full weight still means a full deformation.
+    """
+    return blendshapes + rest * (1 - blendshapes)

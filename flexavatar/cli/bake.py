@@ -19,7 +19,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> Result:
-    from flexavatar.avatar import Avatar, torch_device
+    from flexavatar.avatar import Avatar
     from flexavatar.baking import read_bundle, write_bundle
     from flexavatar.baking.bake import visible_splats
     from flexavatar.baking.measure import measure, true_decodes
@@ -28,7 +28,7 @@ def _run(args: argparse.Namespace) -> Result:
 
     check_folder(args.output)
     device = resolve_device(args.device)
-    avatar = Avatar.load(args.avatar).to(torch_device(device))
+    avatar = Avatar.load(args.avatar).to(device)
     baked = avatar.bake("quick" if args.quick else "measured", device)
     write_bundle(args.output, baked)
     result: Result = {

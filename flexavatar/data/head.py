@@ -15,7 +15,7 @@ from flexavatar.data.assets import HeadAssets
 from flexavatar.data.labels import UVLabels, uv_labels
 from flexavatar.data.lighting import Light
 from flexavatar.data.pieces import Piece
-from flexavatar.expression import Expression
+from flexavatar.expression import Expression, with_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import Rendering, render
 from flexavatar.rig.anchors import outward_normals
@@ -56,7 +56,7 @@ class SyntheticHead:
 
     def blendshapes(self, expression: Expression) -> Tensor:
         """The rig's blendshapes [52]: the expression, and where it leaves room the resting face."""
-        return expression.blendshapes + self.rest * (1 - expression.blendshapes)
+        return with_rest(expression.blendshapes, self.rest)
 
     def splats(self, expression: Expression | None = None) -> Gaussians:
         """The scene as dense opaque Gaussians in the canonical head frame, colours lit.

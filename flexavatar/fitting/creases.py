@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.expression import BLINKS
+from flexavatar.expression import BLINKS, with_rest
 from flexavatar.residuals import crease_shares
 from flexavatar.rig import Rig
 from flexavatar.rig.subdivision import subdivision
@@ -75,7 +75,7 @@ def creases_of(
 def compressed(shape: Tensor, rest: Tensor, blendshapes: Tensor) -> Compression:
     """How blendshapes [52] above rest compress the skin of the neutral face."""
     rig = Rig.load()
-    faces = rig.pose(shape, torch.stack([rest, blendshapes + rest * (1 - blendshapes)]))
+    faces = rig.pose(shape, torch.stack([rest, with_rest(blendshapes, rest)]))
     before, after = rig.anchors.steps(faces)
     # The principal stretches of the surface: singular values of `after` seen from an orthonormal basis of `before`.
     metric = before.mT @ before + SMALLEST_AREA * torch.eye(2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar import Avatar
-from flexavatar.expression import Expression
+from flexavatar.expression import Expression, with_rest
 from flexavatar.fitting.observation import FitObservation
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
@@ -86,7 +86,7 @@ def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
     rig = Rig.load(device=avatar.device)
     others = [Expression.of(name).blendshapes.to(avatar.device) for name in ("neutral", "blink")]
     faces = torch.stack([blendshapes, *others])
-    areas = rig.anchors.areas(rig.pose(avatar.shape, faces + avatar.rest * (1 - faces)))
+    areas = rig.anchors.areas(rig.pose(avatar.shape, with_rest(faces, avatar.rest)))
     return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision(avatar.device).parent]
 
 

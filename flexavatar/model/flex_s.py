@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression
+from flexavatar.expression import Expression, with_rest
 from flexavatar.gaussians import Gaussians, quaternion_product
 from flexavatar.model.attention import CausalTransformer, JointTransformer
 from flexavatar.model.config import UpsamplerConfig
@@ -325,7 +325,7 @@ class FlexS(nn.Module):
         if self.config.anchors == "rest":
             vertices = self.rig.mean.expand(len(shape), -1, -1)
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
-        blendshapes = expression.blendshapes + rest * (1 - expression.blendshapes)
+        blendshapes = with_rest(expression.blendshapes, rest)
         return self.rig.anchors.frames(self.rig.pose(shape, blendshapes, expression.head_rotation))
 
 
