@@ -13,13 +13,15 @@ PACKAGES = ("accelerate", "tensorboard")
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     train = commands.add_parser("train", parents=[common], help="train flex-s on records that `prepare` made")
     train.add_argument("run", type=Path, help="folder of the run; if it has begun, it goes on where it was")
-    train.add_argument("--config", default="cpu", help="a preset (cpu, h100, smoke) or a .toml file (default: cpu)")
+    train.add_argument("--config", default="cpu", help="a preset (cpu, gpu, smoke) or a .toml file (default: cpu)")
     train.add_argument("--pool", type=Path, required=True, help="folder of the records")
     train.add_argument("--check", type=Path, metavar="POOL", help="folder of records that are only validated on")
     train.add_argument("--init", type=Path, metavar="MODEL", help="folder of a model to start from")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. stages.uv.steps=100")
     train.add_argument("--until", type=int, metavar="STEP", help="stop there; the same command goes on later")
     train.add_argument("--minutes", type=float, help="stop after so many; the same command goes on later")
+    train.add_argument("--paced", action="store_true", help="deal the run's steps out over --minutes")
+    train.add_argument("--resident", action="store_true", help="keep records on the device; the pool may still grow")
     train.set_defaults(command=_run)
 
 
@@ -35,11 +37,14 @@ def _run(args: argparse.Namespace) -> Result:
     from flexavatar.model.pretrained import from_pretrained
     from flexavatar.training.config import BadConfig, read_config
     from flexavatar.training.records import TrainingRecord
+    from flexavatar.training.resident import ResidentPool
     from flexavatar.training.sampling import RecordPool
     from flexavatar.training.trainer import Trainer
 
+    if args.paced and args.minutes is None:
+        raise UsageError("--paced deals the steps out over --minutes: say how many.")
     config = read_config(args.config, args.set)
-    pool = RecordPool.of(args.pool)
+    pool = ResidentPool(args.pool) if args.resident else RecordPool.of(args.pool)
     checks = [] if args.check is None else RecordPool.of(args.check).mixed(config.check_records)
     model = None if args.init is None else from_pretrained(args.init)
     if model is not None and model.config != config.network:
@@ -49,7 +54,7 @@ def _run(args: argparse.Namespace) -> Result:
     accelerator = Accelerator(log_with="tensorboard", project_dir=args.run, kwargs_handlers=[unused])
     accelerator.init_trackers("tensorboard")
     trainer = Trainer(config, pool, args.run, accelerator, [TrainingRecord.load(path) for path in checks], model)
-    progress = trainer.train(args.until, args.minutes)
+    progress = trainer.train(args.until, args.minutes, args.paced)
     accelerator.end_training()
     return {
         "model": str(args.run / "model"),

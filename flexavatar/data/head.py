@@ -119,6 +119,7 @@ class SyntheticHead:
         if piece.gloss > 0:
             across = 1 - ((strands @ rotation.T) @ self.light.direction).square()
             shine = across.clamp_min(0) ** STRAND_SHINE * (normals @ self.light.direction).clamp_min(0)
+            shine = shine * self.light.whole(normals)
             lit = lit + (piece.gloss * self.light.strength) * shine[:, None] * (0.3 + piece.colors)
         scales = cards.scales * piece.scale
         count = len(cards)

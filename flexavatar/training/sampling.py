@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,13 @@ class RecordPool:
         portraits = min(count // 3, len(self.portraits))
         synthetic = min(count - portraits, len(self.synthetic))
         return [*self.synthetic[:synthetic], *self.portraits[: count - synthetic]]
+
+    def feed(
+        self, config: TrainingConfig, start: int, rank: int, processes: int, device: torch.device
+    ) -> Callable[[int], dict[str, Tensor]]:
+        """What process `rank` sees: to be called with every step from `start` on, in their order."""
+        following = batches(self, config, start, rank, processes, device.type == "cuda")
+        return lambda step: next(following)
 
 
 @dataclass(frozen=True)

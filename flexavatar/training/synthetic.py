@@ -42,7 +42,7 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
 
     camera = Camera.stack(_cameras(head, second, views, size, generator))
     with torch.inference_mode():
-        posed = head.posed(second)
+        posed = _lit_as_seen(head, tracked, first, second).posed(second)
         drawn, labels = posed.render(camera, (0.0, 0.0, 0.0)), posed.labels()
     solid = drawn.alpha.clamp(1e-4, 1)
     toned = tone((drawn.rgb / solid).movedim(1, -1)).movedim(-1, 1) * drawn.alpha
@@ -54,6 +54,13 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
         torch.ones(views, 1, size, size),
         replace(labels, colors=tone(labels.colors.permute(1, 2, 0)).permute(2, 0, 1)),
     )
+
+
+def _lit_as_seen(head: SyntheticHead, photo: TrackedFace, first: Expression, second: Expression) -> SyntheticHead:
+    """The head with even light where a photo of the `first` expression does not show it, to be posed in the `second`."""
+    toward = -photo.camera.world_to_camera[:3, :3].T @ photo.camera.world_to_camera[:3, 3]
+    toward = torch.nn.functional.normalize(toward, dim=0)
+    return replace(head, light=head.light.evened(first.head_rotation @ toward, second.head_rotation @ toward))
 
 
 def _photographed(head: SyntheticHead, expression: Expression, tone: Tone, generator: torch.Generator) -> TrackedFace:

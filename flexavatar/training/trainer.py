@@ -24,7 +24,8 @@ from flexavatar.training.checkpoint import Progress, load_state, save_state
 from flexavatar.training.config import TrainingConfig
 from flexavatar.training.losses import draw_views, drift, label_losses, picture_losses
 from flexavatar.training.records import TrainingBatch, TrainingRecord, unpack
-from flexavatar.training.sampling import RecordPool, batches
+from flexavatar.training.resident import ResidentPool
+from flexavatar.training.sampling import RecordPool
 from flexavatar.training.validation import check
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
-        pool: RecordPool,
+        pool: RecordPool | ResidentPool,
         run: Path,
         accelerator: Accelerator,
         checks: Sequence[TrainingRecord] = (),
@@ -88,35 +89,39 @@ class Trainer:
         needs_features = any(stage.losses.perceptual for stage in config.stages)
         self.terms: list[PerceptualTerm] = available_terms(accelerator.device) if needs_features else []
 
-    def train(self, until: int | None = None, minutes: float | None = None) -> Progress:
-        """Train to the end, up to step `until`, or for so many minutes; then save."""
+    def train(self, until: int | None = None, minutes: float | None = None, paced: bool = False) -> Progress:
+        """Train to the end, up to step `until`, or for so many minutes; then save.
+
+        paced: the run's steps are dealt out over its first `minutes`, however many of them this machine manages; a
+        schedule that ends with the time that a machine is there for.
+        """
         config, accelerator = self.config, self.accelerator
         started, before = time.monotonic(), self.progress.seconds
         last = min(until or config.steps, config.steps)
-        feed = batches(
-            self.pool,
-            config,
-            self.progress.step,
-            accelerator.process_index,
-            accelerator.num_processes,
-            accelerator.device.type == "cuda",
+        feed = self.pool.feed(
+            config, self.progress.step, accelerator.process_index, accelerator.num_processes, accelerator.device
         )
         pending: dict[str, list[Tensor]] = {}
         while self.progress.step < last:
-            losses = self._step(next(feed))
+            losses = self._step(feed(self.progress.step))
             for name, value in losses.items():
                 pending.setdefault(name, []).append(value)
             seconds = before + time.monotonic() - started
-            self.progress = Progress(self.progress.step + 1, seconds)
-            step = self.progress.step
-            if step % config.log_every == 0:
-                self._log({name: float(torch.stack(values).mean()) for name, values in pending.items()})
+            step = self.progress.step + 1
+            if paced and minutes is not None:
+                step = max(self.progress.step, int(config.steps * seconds / (60 * minutes)))
+            reached = lambda every, step=step: step // every > self.progress.step // every  # noqa: E731
+            log_now, save_now, check_now = map(reached, (config.log_every, config.save_every, config.check_every))
+            self.progress = Progress(min(step, last), seconds)
+            if log_now:
+                known = {name: float(torch.stack(values).mean()) for name, values in pending.items()}
+                self._log(known | {"batches": float(len(pending["loss"]))})
                 pending = {}
-            if step % config.save_every == 0 and step < last:
+            if save_now and step < last:
                 self.save()
-            if self.checks and step % config.check_every == 0:
+            if self.checks and check_now:
                 self._check()
-            if minutes is not None and self._any(time.monotonic() - started > 60 * minutes):
+            if not paced and minutes is not None and self._any(time.monotonic() - started > 60 * minutes):
                 break
         self.save()
         return self.progress

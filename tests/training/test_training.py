@@ -156,7 +156,7 @@ def test_every_shipped_configuration_is_valid() -> None:
     from flexavatar.training.config import PRESETS
 
     presets = sorted(path.stem for path in PRESETS.glob("*.toml"))
-    assert {"smoke", "cpu", "h100"} <= set(presets)
+    assert {"smoke", "cpu", "gpu"} <= set(presets)
     for name in presets:
         assert read_config(name).network.width > 0
     with pytest.raises(BadConfig, match="smoke"):
