@@ -18,7 +18,8 @@ prepare_cache()
 
 BOTTOM, ASIDE = -0.245, 0.25  # metres: the bust and the views end before
 COLLAR = (-0.115, 0.04)  # metres: clothes begin below, at full thickness so much lower
-FACE = (0.058, -0.02)  # metres: half the width of the face, and what lies in front of it
+FACE = -0.02  # metres: what lies in front of the face
+SHOULDER = (-0.11, -0.095)  # metres: the height where shoulders begin, and the depth that parts chest and back
 ARRIVED = 0.014  # metres from a tie
 STRAIGHT, LONGEST = 0.93, 0.022  # cosine and metres up to which steps become one Gaussian
 SHADE_CELL, SHADE_STEPS = 0.006, 7  # metres and number of steps that are looked outwards for shade
@@ -86,8 +87,8 @@ def grow(
     """Grow all strands from their roots [S, 3] until they are long enough, cut, or at their tie.
 
     `part` [2, 3] is the segment that hair flows away from; `layer` [S] how far over the skin a strand lies, `brush`
-    [S, 3] where it is combed, `fringe` and `hem` [S] heights at which it is cut before the face and anywhere
-    (`hem` [S, 2] in front and behind), `tie` [S] a row of `ties` [T, 3] or -1. Writes points, `count` [S] of them and
+    [S, 3] where it is combed, `fringe` [S, 2] the height and the half width in which it is cut before the face,
+    `hem` [S, 2] the heights at which it is cut in front and behind, `tie` [S] a row of `ties` [T, 3] or -1. Writes points, `count` [S] of them and
     whether the tie was reached.
     """
     np.random.seed(seed)
@@ -103,8 +104,10 @@ def grow(
         away = 1.0 if x > part[0, 0] else -1.0
         for k in range(1, points.shape[1]):
             s = k * how.step
-            if s > length[i] and not tied:
+            left_over = length[i] - s + how.step
+            if left_over < 0.3 * how.step and not tied and k > 1:
                 break
+            stride = how.step if tied else min(how.step, left_over)
             d, nx, ny, nz = sample(distance, x, y, z)
             if tied:
                 cx, cy, cz = ties[tie[i], 0] - x, ties[tie[i], 1] - y, ties[tie[i], 2] - z
@@ -134,9 +137,15 @@ def grow(
                 up = lift[i] * math.exp(-s / how.lift_length)
                 wx, wy, wz = wx + nx * up, wy + ny * up, wz + nz * up
                 wy -= how.gravity * (1 - math.exp(-s / how.gravity_length))
-                if z > -0.06 and y < 0.06 and abs(x) < 0.08:
-                    wx += away * how.open_face
-                    wz -= 0.5 * how.open_face
+                if z > -0.06 and y < 0.07 and abs(x) < 0.075:
+                    inside = how.open_face * min((0.07 - y) / 0.03, 1.5)
+                    wx += away * 2 * inside
+                    wz -= 0.5 * inside
+                if y < SHOULDER[0]:
+                    # Hair parts over the shoulder to the chest and the back instead of sliding off it.
+                    lying = math.exp(-max(d - how.clothes, 0.0) / 0.02) * min((SHOULDER[0] - y) / 0.03, 1.0)
+                    wx *= 1 - 0.9 * lying
+                    wz += 1.2 * lying * (1.0 if z > SHOULDER[1] else -1.0)
                 if y < -0.02:
                     wx += how.drift[0]
                     wy += how.drift[1]
@@ -148,7 +157,7 @@ def grow(
             dz = keep * dz + (1 - keep) * wz / size + how.jitter * np.random.normal()
             size = math.sqrt(dx * dx + dy * dy + dz * dz) + 1e-9
             px, py, pz = x, y, z
-            x, y, z = x + dx / size * how.step, y + dy / size * how.step, z + dz / size * how.step
+            x, y, z = x + dx / size * stride, y + dy / size * stride, z + dz / size * stride
             least = min(layer[i], 0.8 * s)
             for _ in range(2):
                 d, nx, ny, nz = sample(distance, x, y, z)
@@ -163,7 +172,7 @@ def grow(
                 y < BOTTOM
                 or abs(x) > ASIDE
                 or y < hem[i, 0] * (1 - share) + hem[i, 1] * share
-                or (z > FACE[1] and abs(x) < FACE[0] and y < fringe[i])
+                or (z > FACE and abs(x) < fringe[i, 1] and y < fringe[i, 0])
             ):
                 break
             points[i, k, 0], points[i, k, 1], points[i, k, 2] = x, y, z
@@ -203,7 +212,7 @@ def follow(lines, ends, tail, step, owner, start, length, disc, lobe, points, co
             radius = tail.radius * min(0.35 + 0.65 * s / tail.open, 1.0) * (1 - tail.taper * share * share)
             turn = 2 * math.pi * (s / tail.pitch + lobe[i] / tail.lobes)
             if tail.lobes == 3:
-                a, b, small = 0.6 * math.sin(turn), 0.4 * math.sin(2 * turn), 0.55
+                a, b, small = 0.45 * math.sin(turn), 0.3 * math.sin(2 * turn), 0.6
             elif tail.lobes == 2:
                 a, b, small = 0.5 * math.cos(turn), 0.5 * math.sin(turn), 0.6
             else:

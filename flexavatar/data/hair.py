@@ -13,7 +13,19 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 
 from flexavatar.data.body import CORNER, Body, carry
-from flexavatar.data.grow import SHADE_CELL, Growth, Tail, clump, covers, curl, densities, follow, grow, outwards, segments
+from flexavatar.data.grow import (
+    SHADE_CELL,
+    Growth,
+    Tail,
+    clump,
+    covers,
+    curl,
+    densities,
+    follow,
+    grow,
+    outwards,
+    segments,
+)
 from flexavatar.data.hair_colors import HairColor
 from flexavatar.data.hair_styles import WHORL, HairStyle, Tie, Tubes
 from flexavatar.data.pieces import StrandPiece
@@ -31,6 +43,8 @@ LAYERS = 7.0  # of hair over the area that it covers
 REGIONS = np.array([[0, 0.45, 0.9], [0, 1, 0.1], [0, 0.75, -0.65], [0.97, 0.05, 0.1], [0, 0.1, -1], [0, -0.65, -0.75]])
 SKULL = np.array([0.0, 0.02, -0.085])  # metres
 NO_CUT = -1.0  # metres: below everything
+FACE = 0.058  # metres, half the width of the face that a fringe covers
+STRAY = (0.035, 0.044)  # metres: height and half width of the face, in which stray hair ends
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def cover_of(style: HairStyle) -> np.ndarray:
     there, length = Ground.load().grown(style)
     thin = 0.35 if style.dense >= 1 else 0.2
     cover = there * (thin + (1 - thin) * smooth_step(length, 0.0, 0.016)) * min(style.dense, 1.0)
-    return cover * 0.55 if style.tubes is not None else cover
+    return cover * 0.75 if style.tubes is not None else cover
 
 
 def grow_strands(style: HairStyle, r: Generator, clothes: float) -> Strands:
@@ -140,22 +154,30 @@ def _grown(style, how, r, root, lengths, tie, ties, size, reach):
     """Polylines of roots that grow freely or to their ties."""
     ground, body = Ground.load(), Body.load()
     strands = len(root)
-    start = ground.places[root] + 0.0008 * r.normal(size=(strands, 3))
+    aside = 0.5 * np.sqrt(ground.areas[root])[:, None] * r.normal(size=(strands, 3))
+    out = ground.normals[root]
+    start = ground.places[root] + aside - (aside * out).sum(1, keepdims=True) * out
     regions = ground.regions[root][:, [0, 1, 3, 4]] + ground.regions[root][:, [2, 2, 2, 5]] * [0, 0.5, 0, 1] + 1e-6
     regions = regions / regions.sum(1, keepdims=True)
     brush = np.array(style.brush, float)[None] * np.ones((strands, 1, 1))
     brush[:, 2:, 0] *= np.sign(start[:, :1])
     brush = (regions[..., None] * brush).sum(1)
+    # A raised front is narrow: temples stand off as the sides do.
+    middle = np.exp(-((start[:, 0] / 0.045) ** 2))
+    lift = regions @ np.array(style.lift)
+    lift = lift + regions[:, 0] * (1 - middle) * (style.lift[2] - style.lift[0])
     layer = style.layer[0] + (style.layer[1] - style.layer[0]) * r.random(strands) ** 0.7
     points = np.zeros((strands, size, 3), np.float32)
     count, arrived = np.ones(strands, np.int64), np.zeros(strands, bool)
     ragged = style.ragged * r.normal(size=(strands, 2))
-    fringe = np.full(strands, NO_CUT) if style.fringe is None else style.fringe + ragged[:, 0]
+    fringe = np.empty((strands, 2))
+    fringe[:] = STRAY if style.fringe is None else (style.fringe, FACE)
+    fringe[:, 0] += ragged[:, 0] if style.fringe is not None else 0.01 * r.normal(size=strands)
     hem = np.full((strands, 2), NO_CUT) if style.hem is None else np.array(style.hem) + ragged[:, 1:]
     grow(
         body.distance, int(r.integers(2**31)), how, np.array(style.part, float), np.array(ties, float).reshape(-1, 3),
-        start, ground.normals[root].astype(float), lengths, np.minimum(layer, 0.6 * lengths + 0.001),
-        regions @ np.array(style.lift), brush, fringe, hem, tie, points[:, :reach], count, arrived,
+        start, out.astype(float), lengths, np.minimum(layer, 0.6 * lengths + 0.001),
+        lift, brush, fringe, hem, tie, points[:, :reach], count, arrived,
     )  # fmt: skip
     return points, count, arrived
 
@@ -166,7 +188,9 @@ def _clumps(r: Generator, places: np.ndarray, locks: int) -> np.ndarray:
     return guides[KDTree(places[guides]).query(places)[1]]
 
 
-def _curled(style: HairStyle, how: Growth, r: Generator, own: np.ndarray, points: np.ndarray, count: np.ndarray) -> None:
+def _curled(
+    style: HairStyle, how: Growth, r: Generator, own: np.ndarray, points: np.ndarray, count: np.ndarray
+) -> None:
     amplitude, wavelength = style.curl
     strands = len(points)
     if amplitude <= 0:
@@ -187,7 +211,8 @@ def _assigned(style: HairStyle, ground: Ground, root: np.ndarray, length: np.nda
         return tie, np.zeros((0, 3))
     places = np.array([_over_skin(t, 0.006) for t in style.ties])
     near = np.linalg.norm(ground.places[root][:, None] - places, axis=-1).argmin(1)
-    tied = ground.places[root][:, 1] > np.array([t.above for t in style.ties])[near]
+    above, before = np.array([(t.above, t.before) for t in style.ties])[near].T
+    tied = (ground.places[root][:, 1] > above) & (ground.places[root][:, 2] > before)
     return np.where(tied & (length > 0.05), near, tie), places
 
 
@@ -208,7 +233,9 @@ def _tails(style, how, r, points, count, arrived, tie, ties) -> None:
         if tied.kind == "bun":
             start = r.integers(0, max(int(2 * math.pi * tied.radius / how.step), 1), strands)
         disc = np.stack([np.sqrt(r.random(strands)), 2 * math.pi * r.random(strands)], 1)
-        open_, taper = {"tail": (0.08, 0.6), "braid": (0.02, 0.45), "bun": (0.001, 0.0), "loose": (0.06, 0.2)}[tied.kind]
+        open_, taper = {"tail": (0.08, 0.4), "braid": (0.02, 0.45), "bun": (0.001, 0.0), "loose": (0.06, 0.1)}[
+            tied.kind
+        ]
         pitch = {"tail": 1.5, "braid": 3.2 * tied.radius, "bun": 0.12, "loose": 2.0}[tied.kind]
         radius = 0.62 * tied.radius if tied.kind == "bun" else tied.radius
         length = tied.length * (1 if lobes == 3 else r.uniform(0.6, 1.0, strands) ** 0.7)
@@ -226,14 +253,14 @@ def _hanging_line(tie: Tie, place: np.ndarray, how: Growth, r: Generator) -> np.
     points, count = np.zeros((1, size, 3), np.float32), np.ones(1, np.int64)
     free = how._replace(
         lift_length=0.04, flow=0.0, gravity=1.0, gravity_length=0.05, jitter=0.0, open_face=0.0, stiffness=0.8,
-        drift=(0.0, 0.0, 0.0),
+        drift=(0.4 * float(np.sign(place[0])), 0.0, 0.8) if tie.kind == "loose" and tie.before < -0.5 else (0.0, 0.0, 0.0),
     )  # fmt: skip
     wide = 0.8 * tie.radius + 0.002
-    aside = 0.3 * r.normal(size=3) * [1, 0, 0] + [0, 0, 0.4 if tie.kind == "loose" else 0]
+    aside = 0.3 * r.normal(size=3) * [1, 0, 0]
     grow(
         body.distance, 0, free, np.array(WHORL, float), np.zeros((0, 3)), place[None].astype(float),
         ground.normals[near][None].astype(float), np.array([tie.length]), np.array([wide]), np.array([2 * tie.stand_off]),
-        aside[None], np.full(1, NO_CUT), np.full((1, 2), NO_CUT), np.full(1, -1), points, count, np.zeros(1, bool),
+        aside[None], np.full((1, 2), NO_CUT), np.full((1, 2), NO_CUT), np.full(1, -1), points, count, np.zeros(1, bool),
     )  # fmt: skip
     return points[0, : count[0]]
 
@@ -251,7 +278,9 @@ def _bun(tie: Tie, place: np.ndarray, step: float) -> np.ndarray:
     return (place + 0.45 * tie.radius * normal + wide * around).astype(np.float32)
 
 
-def _in_tubes(style: HairStyle, tubes: Tubes, how: Growth, r: Generator, root: np.ndarray, lengths: np.ndarray) -> Strands:
+def _in_tubes(
+    style: HairStyle, tubes: Tubes, how: Growth, r: Generator, root: np.ndarray, lengths: np.ndarray
+) -> Strands:
     """Strands along many guide lines."""
     ground = Ground.load()
     places = ground.places[root]
@@ -268,12 +297,14 @@ def _in_tubes(style: HairStyle, tubes: Tubes, how: Growth, r: Generator, root: n
     else:
         owner, start = KDTree(places[guides]).query(places)[1], np.zeros(len(root), np.int64)
     points = np.zeros((len(root), size + 1, 3), np.float32)
-    points[:, 0] = places
+    points[:, 0] = places + 0.4 * np.sqrt(ground.areas[root])[:, None] * r.normal(size=places.shape)
     count = np.ones(len(root), np.int64)
     disc = np.stack([np.sqrt(r.random(len(root))), 2 * math.pi * r.random(len(root))], 1)
     tail = Tail(tubes.lobes, tubes.radius, tubes.pitch, 0.012, 0.5)
     length = lengths.max() * np.exp(-0.12 * r.random(len(root)))
-    follow(lines, ends, tail, how.step, owner, start, length, disc, r.integers(0, tubes.lobes, len(root)), points, count)
+    follow(
+        lines, ends, tail, how.step, owner, start, length, disc, r.integers(0, tubes.lobes, len(root)), points, count
+    )
     return Strands(points, count, root, owner, how.step)
 
 
@@ -297,9 +328,7 @@ def _row_starts(ground: Ground, root: np.ndarray, rows: int) -> np.ndarray:
     return low.argmin(1)
 
 
-def placed_strands(
-    strands: Strands, color: HairColor, r: Generator, vertices: np.ndarray, gloss: float
-) -> StrandPiece:
+def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: np.ndarray, gloss: float) -> StrandPiece:
     """The piece of a head whose vertices at rest are `vertices` [V, 3]."""
     rig, body = Rig.load(), Body.load()
     first, strand, along = np.zeros((DRAWN, 2), np.int64), np.zeros(DRAWN, np.int64), np.zeros(DRAWN, np.float32)
@@ -322,7 +351,7 @@ def placed_strands(
     ends, means, outward, cover = ends[seen], means[seen], outward[seen], cover[seen]
     first, strand, along = first[seen], strand[seen], along[seen]
     colors = color.paint(r, strand, strands.lock[strand], along, strands.points[strand, 0, 0])
-    shade = 0.42 + 0.58 * np.exp(-0.22 * cover)
+    shade = 0.48 + 0.52 * np.exp(-0.22 * cover)
     tips = 1 - 0.55 * smooth_step(along, 0.6, 1.0)
     flat = ends.reshape(-1, 3)
     carried = flat + carry(body.carrier(vertices), flat)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-DYED, TIPPED, STREAKED, GREYING, PARTED = 0.06, 0.10, 0.18, 0.16, 0.03  # shares of heads
+DYED, TIPPED, STREAKED, GREYING, PARTED = 0.05, 0.10, 0.18, 0.16, 0.015  # shares of heads
 ANY_TINT = np.array([[0.55, 0.08, 0.10], [0.20, 0.25, 0.62], [0.75, 0.35, 0.55], [0.10, 0.45, 0.45], [0.42, 0.18, 0.55],
                      [0.80, 0.45, 0.15], [0.25, 0.55, 0.25], [0.85, 0.82, 0.78], [0.50, 0.05, 0.25]])  # fmt: skip
 
@@ -43,7 +43,9 @@ class HairColor:
     def paint(self, r: Generator, strand: np.ndarray, lock: np.ndarray, along: np.ndarray, x: np.ndarray) -> np.ndarray:
         """RGB [N, 3] of N places: their strand, its lock, 0 root to 1 tip, and the root's x in metres."""
         strands, locks = strand.max() + 1, lock.max() + 1
-        tone = np.exp(self.spread * r.normal(size=strands))[strand] * np.exp(self.lock_spread * r.normal(size=locks))[lock]
+        tone = (
+            np.exp(self.spread * r.normal(size=strands))[strand] * np.exp(self.lock_spread * r.normal(size=locks))[lock]
+        )
         color = np.repeat(self.base[None], len(strand), 0)
         if self.other_half is not None:
             color[x > 0] = self.other_half
@@ -51,10 +53,11 @@ class HairColor:
         color[streaked] = self.streak
         start = self.tip_from + 0.1 * r.normal(size=strands)[strand]
         color += ((along - start) / 0.25).clip(0, 1)[:, None] * (self.tip - color)
-        color[(r.random(strands) < self.greyed)[strand]] = self.grey
+        grey = ((r.random(strands) < self.greyed) * r.uniform(0.4, 1.0, strands))[strand, None]
+        color += grey * (self.grey - color)
         rooted = self.roots + (1 - self.roots) * (along / self.root_length).clip(0, 1)
         warm = 1 + 0.05 * r.normal(size=(strands, 3))[strand]
-        return (color * warm * (tone * rooted)[:, None]).clip(0.008, 1)
+        return (color * warm * (tone * rooted)[:, None]).clip(0.02, 1)
 
 
 def draw_color(r: Generator, base: np.ndarray) -> HairColor:
@@ -71,7 +74,11 @@ def draw_color(r: Generator, base: np.ndarray) -> HairColor:
         lock_spread=r.uniform(0.04, 0.16),
         roots=r.uniform(0.6, 1.0),
         root_length=r.uniform(0.1, 0.5),
-        tip=ANY_TINT[r.integers(len(ANY_TINT))] if tipped and vivid else lighter if tipped else base ** r.uniform(0.88, 1),
+        tip=ANY_TINT[r.integers(len(ANY_TINT))]
+        if tipped and vivid
+        else lighter
+        if tipped
+        else base ** r.uniform(0.88, 1),
         tip_from=r.uniform(0.25, 0.7) if tipped else 0.8,
         streak=lighter,
         streaked=r.uniform(0.1, 0.5) if r.random() < STREAKED else 0.0,

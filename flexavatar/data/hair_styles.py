@@ -16,7 +16,16 @@ HELD_OUT_FAMILIES = (
     "fade_mid", "side_part_left", "tonsure", "bob_chin", "long_wavy", "curtain_fringe", "afro_medium", "box_braids",
     "ponytail_high", "bun_low",
 )  # fmt: skip
-NEAR_THE_SCALP = ("buzz", "crew_cut", "crop", "fade_low", "fade_mid", "receding", "thinning_crown", "tonsure")  # under hats
+NEAR_THE_SCALP = (
+    "buzz",
+    "crew_cut",
+    "crop",
+    "fade_low",
+    "fade_mid",
+    "receding",
+    "thinning_crown",
+    "tonsure",
+)  # under hats
 
 Vector = tuple[float, float, float]
 FORWARD, UP_AND_BACK, BACK, DOWN = (0.0, -0.2, 1.0), (0.0, 0.7, -0.7), (0.0, 0.1, -1.0), (0.0, -1.0, 0.0)
@@ -33,6 +42,7 @@ class Tie:
     radius: float  # metres, of the bundle
     length: float  # metres, beyond the tie
     above: float = -1.0  # metres: hair that is rooted lower hangs free
+    before: float = -1.0  # metres: and so does what is rooted further back
     stand_off: float = 0.5  # how far a tail swings out before it falls
 
 
@@ -114,7 +124,7 @@ def _texture(r: Generator, wave: float = 0.0) -> dict:
     amount = r.uniform(0, 1) ** 2 * (1 - wave) + wave
     return dict(
         curl=(0.005 * amount, r.uniform(0.03, 0.08)), flat=r.uniform(0.3, 1), locks=int(r.uniform(250, 900)),
-        clump=r.uniform(0.3, 0.8), jitter=r.uniform(0.015, 0.04), together=r.uniform(0.6, 0.95),
+        clump=r.uniform(0.3, 0.8), jitter=r.uniform(0.008, 0.025), together=r.uniform(0.6, 0.95),
     )  # fmt: skip
 
 
@@ -151,7 +161,7 @@ def _side_part(r: Generator, side: float) -> HairStyle:
     return _short(
         r, top, sides, part=_parting(side * r.uniform(0.025, 0.042), 0.13), fade=faded,
         brush=((-side, 0.25, r.uniform(-0.3, 0.4)), (-side * 0.8, 0.0, -0.3), (0, -0.6, -0.6), DOWN), brush_length=0.10,
-        lift=(0.6, 0.35, 0.2, 0.2), layer=(0.002, r.uniform(0.008, 0.018)), gravity=0.35, gravity_length=0.09,
+        lift=(0.6, 0.3, 0.1, 0.1), layer=(0.002, r.uniform(0.008, 0.018)), gravity=0.7, gravity_length=0.07,
         fringe=0.05,
     )  # fmt: skip
 
@@ -159,8 +169,8 @@ def _side_part(r: Generator, side: float) -> HairStyle:
 def _combed_back(r: Generator, height: float, top: float, side: float, **fields) -> HairStyle:
     """Off the forehead: `height` is how much the front rises first."""
     made = _short(
-        r, top, side, brush=((r.uniform(-0.3, 0.3), 0.4, -0.8), BACK, (0.0, -0.15, -1.0), DOWN), brush_length=0.2,
-        flow=0.15, lift=(height, 0.4 * height + 0.1, 0.15, 0.15), lift_length=0.03 + 0.01 * height, gravity=0.4,
+        r, top, side, brush=((r.uniform(-0.4, 0.4), 0.6, -1.8), (0.0, 0.0, -2.0), (0.0, -0.15, -1.6), DOWN), brush_length=0.2,
+        flow=0.15, lift=(height, 0.25 * height, 0.15, 0.15), lift_length=0.02 + 0.006 * height, gravity=0.4,
         gravity_length=0.12, layer=(0.002, r.uniform(0.008, 0.016)),
     )  # fmt: skip
     return replace(made, **fields)
@@ -169,7 +179,7 @@ def _combed_back(r: Generator, height: float, top: float, side: float, **fields)
 def _hanging(r: Generator, length: float, wave: float = 0.0, part: float | None = None, **fields) -> HairStyle:
     """Hair that falls from a parting."""
     place = r.choice([0.0, 0.0, -0.03, 0.03, 0.045, -0.045]) + r.normal(0, 0.003) if part is None else part
-    behind = r.uniform(-0.6, 0.3)
+    behind = r.uniform(-0.25, 0.3)
     made = HairStyle(
         lengths=_lengths(r, 0.95 * length, length, length, length), part=_parting(float(place)),
         brush=((0, 0, -0.3), (0, 0, -0.2), (0, -0.5, -0.4), DOWN), brush_length=r.uniform(0.04, 0.10), flow=1.0,
@@ -228,7 +238,7 @@ def _tubes(r: Generator, length: float, tubes: Tubes, **fields) -> HairStyle:
         lengths=_lengths(r, length, length, length, length), part=_parting(float(part)), tubes=tubes,
         brush=((0, 0, -0.4), (0, 0, -0.2), (0, -0.5, -0.4), DOWN), lift=(0.5, 0.4, 0.4, 0.4), lift_length=0.03,
         layer=(tubes.radius, tubes.radius + r.uniform(0.004, 0.02)), jitter=0.03, uneven=0.1, open_face=0.9,
-        drift=(0, 0, r.uniform(-0.5, 0.2)), clump=0.0, curl=(r.uniform(0, 0.002), 0.05),
+        drift=(0, 0, r.uniform(-0.2, 0.2)), clump=0.0, curl=(r.uniform(0, 0.002), 0.05),
     )  # fmt: skip
     return replace(made, **fields)
 
@@ -237,7 +247,7 @@ def _gathered(r: Generator, *ties: Tie, **fields) -> HairStyle:
     made = HairStyle(
         lengths=_lengths(r, 0.3, 0.3, 0.3, 0.3), ties=ties, layer=(0.0015, r.uniform(0.005, 0.010)), clump=r.uniform(0, 0.3),
         **{k: v for k, v in _texture(r).items() if k in ("curl", "flat", "together")}, ramp=0.25, hairline=r.uniform(0, 0.006),
-        jitter=0.02,
+        jitter=0.02, lift=(0.1, 0.1, 0.05, 0.05),
     )  # fmt: skip
     return replace(made, **fields)
 
@@ -245,7 +255,7 @@ def _gathered(r: Generator, *ties: Tie, **fields) -> HairStyle:
 def _tail(r: Generator, y: float, z: float, x: float = 0.0) -> Tie:
     kind = "braid" if r.random() < 0.15 else "tail"
     length = r.uniform(0.12, 0.35)
-    return Tie((x, y, z), kind, r.uniform(0.016, 0.032), length, stand_off=r.uniform(0.3, 1.2))
+    return Tie((x, y, z), kind, r.uniform(0.02, 0.04), length, stand_off=r.uniform(0.3, 1.2))
 
 
 def _bun(r: Generator, y: float, z: float, small: bool = False) -> Tie:
@@ -258,8 +268,6 @@ def _pigtails(r: Generator, kind: Literal["tail", "braid"]) -> HairStyle:
     length, radius = r.uniform(0.12, 0.28), r.uniform(0.012, 0.022)
     ties = [Tie((side * 0.085, y, z), kind, radius, length, stand_off=r.uniform(0.2, 0.8)) for side in (1, -1)]
     return _gathered(r, *ties)
-
-
 
 
 FAMILIES: dict[str, Family] = {
@@ -281,10 +289,10 @@ FAMILIES: dict[str, Family] = {
     "side_part_left": lambda r: _side_part(r, 1.0),
     "side_part_right": lambda r: _side_part(r, -1.0),
     "quiff": lambda r: _combed_back(
-        r, r.uniform(1.8, 2.8), r.uniform(0.06, 0.09), r.uniform(0.01, 0.02), fade=(-0.04, r.uniform(0.01, 0.05)), gravity=0.3
+        r, r.uniform(0.9, 1.7), r.uniform(0.06, 0.09), r.uniform(0.01, 0.02), fade=(-0.04, r.uniform(0.01, 0.05)), gravity=0.3
     ),
     "pompadour": lambda r: _combed_back(
-        r, r.uniform(2.5, 4.0), r.uniform(0.10, 0.14), r.uniform(0.02, 0.04), layer=(0.004, r.uniform(0.02, 0.032)), clump=0.3
+        r, r.uniform(1.5, 2.6), r.uniform(0.10, 0.14), r.uniform(0.02, 0.04), layer=(0.004, r.uniform(0.02, 0.032)), clump=0.3
     ),
     "slicked_back": lambda r: _combed_back(r, r.uniform(0.2, 0.7), r.uniform(0.12, 0.18), r.uniform(0.08, 0.14)),
     "spiky": lambda r: _short(
@@ -337,12 +345,12 @@ FAMILIES: dict[str, Family] = {
         r, r.uniform(0.08, 0.13), Tubes(int(r.uniform(90, 150)), r.uniform(0.004, 0.006), 1, 0.03), lift=(1.0,) * 4,
         gravity=0.7, open_face=0.4, fringe=0.03,
     ),
-    "locs_long": lambda r: _tubes(r, r.uniform(0.26, 0.42), Tubes(int(r.uniform(70, 110)), r.uniform(0.0045, 0.007), 1, 0.03)),
+    "locs_long": lambda r: _tubes(r, r.uniform(0.26, 0.42), Tubes(int(r.uniform(100, 150)), r.uniform(0.005, 0.0075), 1, 0.03)),
     "twists": lambda r: _tubes(
         r, r.uniform(0.10, 0.24), Tubes(int(r.uniform(80, 130)), r.uniform(0.004, 0.006), 2, r.uniform(0.012, 0.02)), fringe=0.03
     ),
     "box_braids": lambda r: _tubes(
-        r, r.uniform(0.28, 0.42), Tubes(int(r.uniform(80, 130)), r.uniform(0.0035, 0.0055), 3, r.uniform(0.015, 0.025))
+        r, r.uniform(0.28, 0.42), Tubes(int(r.uniform(110, 180)), r.uniform(0.004, 0.0055), 3, r.uniform(0.015, 0.025))
     ),
     "cornrows": lambda r: _tubes(
         r, r.uniform(0.27, 0.40), Tubes(0, r.uniform(0.0035, 0.005), 3, 0.016, rows=int(r.uniform(7, 13))),
@@ -362,10 +370,10 @@ FAMILIES: dict[str, Family] = {
     "pigtail_braids": lambda r: _pigtails(r, "braid"),
     "half_up": lambda r: replace(
         _hanging(r, r.uniform(0.26, 0.42), r.uniform(0, 0.8)),
-        ties=(Tie((0, r.uniform(0.04, 0.08), -0.165), "tail", 0.016, r.uniform(0.15, 0.3), above=r.uniform(0.04, 0.06), stand_off=0.2),),
+        ties=(Tie((0, r.uniform(0.04, 0.08), -0.165), "tail", 0.022, r.uniform(0.15, 0.3), above=r.uniform(0.04, 0.06), stand_off=0.0),),
     ),
     "undercut": lambda r: _combed_back(
-        r, r.uniform(0.5, 1.6), r.uniform(0.10, 0.16), 0.1, fade=(y := r.uniform(0.04, 0.06), y + 0.006), shortest=r.uniform(0.001, 0.004)
+        r, r.uniform(0.5, 1.4), r.uniform(0.09, 0.13), 0.06, fade=(y := r.uniform(0.04, 0.06), y + 0.006), shortest=r.uniform(0.001, 0.004)
     ),
     "mohawk": lambda r: _short(
         r, r.uniform(0.04, 0.10), 0.05, strip=r.uniform(0.018, 0.03), lift=(3.0,) * 4, lift_length=0.3, gravity=0.0, flow=0.2,
@@ -380,7 +388,7 @@ FAMILIES: dict[str, Family] = {
         dense=0.75,
     ),
     "tonsure": lambda r: _short(
-        r, 0.02, r.uniform(0.008, 0.04), bald_above=r.uniform(0.045, 0.07), recede=0.03, dense=0.8, lift=(0.3,) * 4
+        r, 0.02, r.uniform(0.006, 0.025), bald_above=r.uniform(0.045, 0.07), recede=0.03, dense=0.8, lift=(0.3,) * 4
     ),
     "straight_fringe": lambda r: _with_fringe(r, _hanging(r, r.uniform(0.3, 0.45), hem=None), r.uniform(0.016, 0.032)),
     "side_fringe": lambda r: _hanging(
@@ -392,11 +400,14 @@ FAMILIES: dict[str, Family] = {
         lift=(r.uniform(0.8, 1.3), 0.3, 0.2, 0.2), uneven=0.2, open_face=0.55, fringe=0.0,
     ),
     "tucked": lambda r: _hanging(
-        r, r.uniform(0.22, 0.42), brush=((0, -0.1, -1.4), (0, 0, -0.8), (0, 0.1, -2.2), DOWN), brush_length=0.14, flow=0.45,
-        gravity_length=0.13, drift=(0, 0, -0.7), open_face=1.0, layer=(0.002, 0.012),
+        r, r.uniform(0.22, 0.42), drift=(0, 0, -0.1), open_face=1.0, layer=(0.002, 0.014),
+        ties=tuple(
+            Tie((s * 0.08, 0.012, -0.105), "loose", r.uniform(0.008, 0.016), r.uniform(0.14, 0.3), before=-0.085, stand_off=0.05)
+            for s in (1, -1)
+        ),
     ),
     "one_shoulder": lambda r: _gathered(
-        r, Tie((_side(r) * 0.062, -0.09, r.uniform(-0.09, -0.06)), "loose", r.uniform(0.024, 0.034), r.uniform(0.12, 0.25), stand_off=0.1),
-        layer=(0.002, 0.02), curl=(r.uniform(0, 0.005), 0.06), ramp=0.15, clump=0.4,
+        r, Tie((_side(r) * 0.055, r.uniform(-0.08, -0.05), -0.12), "loose", r.uniform(0.03, 0.045), r.uniform(0.2, 0.35), stand_off=0.1),
+        layer=(0.003, r.uniform(0.015, 0.03)), curl=(r.uniform(0, 0.005), 0.06), ramp=0.15, clump=0.4,
     ),
 }  # fmt: skip

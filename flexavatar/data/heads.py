@@ -38,6 +38,7 @@ PAINTED_EYES, EYES_TO_SKIN, EYE_LEVELS = 0.9, 1.1, (0.35, 0.95)  # brightness of
 BALD, STUBBLE, BEARD = 0.09, 0.08, 0.10  # shares of heads
 STRAND_SHARE = 0.85  # of heads with hair: it is grown strand by strand; the others wear MakeHuman's meshes
 OVER_CLOTHES, OVER_SKIN = 0.014, 0.003  # metres that hair stands off the shoulders
+PAINTED_SCALP = 0.75  # brightness over that of the skin below which a scalp has painted hair that must not show
 HAT_SHARE, CLOTHED, PERSON_HAIR = 0.05, 0.65, 0.5
 FRINGE_CUT, FRINGE_HEIGHT = 0.6, (0.018, 0.05)  # share of heads; metres, from the lids to the middle of the forehead
 FRINGE_DEPTH, FRINGE_SIDE = -0.02, 0.058  # metres: what counts as in front of the face
@@ -146,7 +147,7 @@ class _StrandHair:
         color = draw_color(r, base.numpy().astype(np.float64))
         strands = grow_strands(style, r, OVER_CLOTHES if clothed else OVER_SKIN)
         vertices = rig.pose(shape.to(rig.mean.device), rig.mean.new_zeros(len(BLENDSHAPE_INDEX))).cpu().numpy()
-        piece = placed_strands(strands, color, r, vertices, gloss=float(r.uniform(0.05, 0.9)))
+        piece = placed_strands(strands, color, r, vertices, gloss=float(r.uniform(0.3, 2.0)))
         tensor = lambda value: torch.from_numpy(np.asarray(value)).float()  # noqa: E731
         return family, moved(piece, rig.mean.device), tensor(color.mean), tensor(cover_of(style)), tensor(color.at_root)
 
@@ -227,7 +228,8 @@ class _Draw:
             shape=shape.to(device),
             rest=self._rest().to(device),
             albedo=self._under_strands(
-                self._skin(face, hair_color, scalp, cover.to(device), root_color.to(device), clothes is None, cloth), brows
+                self._skin(face, hair_color, scalp, cover.to(device), root_color.to(device), clothes is None, cloth),
+                brows,
             ),
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
@@ -328,6 +330,9 @@ class _Draw:
         scalp_share = maps.scalp[:, None]
         shaved = torch.minimum(hair_color, 0.75 * hair_color.new_tensor(face.skin)) * 0.8
         if scalp == "hair":
+            skin = hair_color.new_tensor(face.skin)
+            if color[maps.scalp > 0.9].mean() < PAINTED_SCALP * skin.mean():
+                color = color + scalp_share * (skin * (1 + 0.03 * noise) - color)
             strands = 1 + 0.18 * maps.strands[:, None] + 0.06 * noise
             color = color + cover[:, None] * ((root_color * 0.75 * strands).clamp(0.01, 1) - color)
         elif scalp == "stubble":
