@@ -106,26 +106,17 @@ class SyntheticHead:
         return PosedHead(self, expression, surface, pieces)
 
     def _dressed(self, piece: Piece, straight: Tensor, rotation: Tensor) -> Gaussians:
-        cards = piece.cards
-        vertices = piece.shaped(cards.mesh.place(torch.cat([straight, self._beside])))
-        joint, weights = self.assets.rig.neck_joint, cards.mesh.torso_weights[:, None]
-        vertices = vertices + weights * ((vertices - joint) @ rotation + joint - vertices)
-        means, quats, normals, strands = cards.frames(vertices)
-        # Cards have two sides; the one away from the head is what light falls on.
-        radial = torch.nn.functional.normalize(means - means.new_tensor(piece.center), dim=-1)
-        outward = torch.where((normals * radial).sum(-1, keepdim=True) < 0, -normals, normals)
-        normals = torch.nn.functional.normalize(outward + piece.roundness * radial, dim=-1) @ rotation.T
+        made = piece.placed(self.assets.rig, straight, self._beside, rotation)
+        normals = made.normals @ rotation.T
         lit = piece.colors * self.light.irradiance(normals)
         if piece.gloss > 0:
-            across = 1 - ((strands @ rotation.T) @ self.light.direction).square()
+            across = 1 - ((made.strands @ rotation.T) @ self.light.direction).square()
             shine = across.clamp_min(0) ** STRAND_SHINE * (normals @ self.light.direction).clamp_min(0)
             shine = shine * self.light.whole(normals)
             lit = lit + (piece.gloss * self.light.strength) * shine[:, None] * (0.3 + piece.colors)
-        scales = cards.scales * piece.scale
-        count = len(cards)
         # Hair ends with the bust, however low it hangs.
-        opacities = piece.opacity * ((means[:, 1] - straight[:, 1].min()) / RIM).clamp(0, 1)
-        return Gaussians(means, quats, scales.expand(count, 3), opacities, self._toned(lit))
+        opacities = piece.opacity * ((made.means[:, 1] - straight[:, 1].min()) / RIM).clamp(0, 1)
+        return Gaussians(made.means, made.quats, made.scales, opacities, self._toned(lit))
 
     def _eye_highlight(self, normals: Tensor) -> Tensor:
         """Reflection [G] of the strongest lamp, for an onlooker in front."""

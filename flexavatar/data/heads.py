@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,13 +15,18 @@ from flexavatar.camera import Camera
 from flexavatar.data.assets import SCLERA, HeadAssets
 from flexavatar.data.cards import Cards
 from flexavatar.data.faces import Face
+from flexavatar.data.hair import cover_of, grow_strands, placed_strands
+from flexavatar.data.hair_colors import draw_color
+from flexavatar.data.hair_styles import FAMILIES, HELD_OUT_FAMILIES, draw_style
+from flexavatar.data.hair_styles import NEAR_THE_SCALP as FAMILIES_NEAR_THE_SCALP
 from flexavatar.data.head import SyntheticHead, Traits
 from flexavatar.data.lighting import sample_light
 from flexavatar.data.observation import photo_camera
-from flexavatar.data.pieces import Piece
+from flexavatar.data.pieces import CardPiece, Piece
 from flexavatar.data.sampling import sample_camera, sample_expression, sample_head_rotation
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.render import Rendering
+from flexavatar.rig.move import moved
 
 Split = Literal["train", "eval"]
 HELD_OUT_HAIR = ("bob02", "short03")
@@ -30,6 +36,9 @@ PAINTED_SHARE = 0.12  # heads with a MakeHuman skin
 PAINTED_LIGHT, PHOTO_LIGHT = (0.9, 1.0), (0.5, 1.13)  # contrast and gain; photographed skin is darker than skin
 PAINTED_EYES, EYES_TO_SKIN, EYE_LEVELS = 0.9, 1.1, (0.35, 0.95)  # brightness of the white of the eye
 BALD, STUBBLE, BEARD = 0.09, 0.08, 0.10  # shares of heads
+STRAND_SHARE = 0.85  # of heads with hair: it is grown strand by strand; the others wear MakeHuman's meshes
+OVER_CLOTHES, OVER_SKIN = 0.014, 0.003  # metres that hair stands off the shoulders
+PAINTED_SCALP = 0.75  # brightness over that of the skin below which a scalp has painted hair that must not show
 HAT_SHARE, CLOTHED, PERSON_HAIR = 0.05, 0.65, 0.5
 FRINGE_CUT, FRINGE_HEIGHT = 0.6, (0.018, 0.05)  # share of heads; metres, from the lids to the middle of the forehead
 FRINGE_DEPTH, FRINGE_SIDE = -0.02, 0.058  # metres: what counts as in front of the face
@@ -64,6 +73,7 @@ class SyntheticHeads:
         self.assets, self.split, self.seed, self.length = assets, split, seed, length
         held = split == "eval"
         self._hair = [name for name in assets.hair if (name in HELD_OUT_HAIR) == held]
+        self._families = [name for name in FAMILIES if (name in HELD_OUT_FAMILIES) == held]
         self._faces = [i for i, file in enumerate(assets.faces.files) if _held_out(file.stem) == held]
         self._skins = [face for face in assets.skins if _held_out(face.name) == held] or list(assets.skins)
 
@@ -73,7 +83,8 @@ class SyntheticHeads:
     def __getitem__(self, index: int) -> SyntheticHead:
         if not 0 <= index < self.length:
             raise IndexError(index)
-        return _Draw(self.assets, self.generator(index)).head(index, self._face, self._hair)
+        strands = _StrandHair(self.generator(index, "hair"), self._families)
+        return _Draw(self.assets, self.generator(index)).head(index, self._face, self._hair, strands)
 
     def views(self, index: int, count: int, size: int = 256) -> Views:
         """Head `index` in one expression on random backgrounds: the first camera as photos are taken, others all round.
@@ -115,6 +126,32 @@ def _fringe_cut(cards: Cards, height: float) -> Cards:
     return cards.select(~((z > FRINGE_DEPTH) & (x.abs() < FRINGE_SIDE) & (y < ragged)))
 
 
+class _StrandHair:
+    """The random choices of one head's strand hair: numbers of their own, so that they change nothing else."""
+
+    def __init__(self, generator: torch.Generator, families: list[str]) -> None:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        self._random, self._families = np.random.default_rng(seed), families
+
+    def worn(self) -> bool:
+        return self._random.random() < STRAND_SHARE
+
+    def dress(
+        self, assets: HeadAssets, shape: Tensor, base: Tensor, under_hat: bool, clothed: bool
+    ) -> tuple[str, Piece, Tensor, Tensor, Tensor]:
+        """The family, the hair, its colour [3], and how much the scalp shows of it [G] in which colour [3]."""
+        r, rig = self._random, assets.rig
+        families = [name for name in self._families if not under_hat or name in FAMILIES_NEAR_THE_SCALP]
+        family = families[r.integers(len(families))]
+        style = draw_style(family, r)
+        color = draw_color(r, base.numpy().astype(np.float64))
+        strands = grow_strands(style, r, OVER_CLOTHES if clothed else OVER_SKIN)
+        vertices = rig.pose(shape.to(rig.mean.device), rig.mean.new_zeros(len(BLENDSHAPE_INDEX))).cpu().numpy()
+        piece = placed_strands(strands, color, r, vertices, gloss=float(r.uniform(0.3, 2.0)))
+        tensor = lambda value: torch.from_numpy(np.asarray(value)).float()  # noqa: E731
+        return family, moved(piece, rig.mean.device), tensor(color.mean), tensor(cover_of(style)), tensor(color.at_root)
+
+
 class _Draw:
     """The random choices of one head."""
 
@@ -134,7 +171,7 @@ class _Draw:
     def normal(self, *size: int) -> Tensor:
         return torch.randn(*size, generator=self.generator)
 
-    def head(self, index: int, choose_face, styles: list[str]) -> SyntheticHead:
+    def head(self, index: int, choose_face, styles: list[str], strands: _StrandHair) -> SyntheticHead:
         assets, device = self.assets, self.device
         face: Face = choose_face(self)
         shape = 0.45 * self.normal(len(assets.rig.shape_basis))
@@ -152,9 +189,17 @@ class _Draw:
         tops = list(assets.clothes)
         clothes = tops[self.number(len(tops))] if tops and self.chance(CLOTHED) else None
 
-        pieces = []
+        shape = shape.clamp(-3, 3)
+        pieces: list[Piece] = []
+        cover, root_color, strand_color = assets.maps.scalp, hair_color, hair_color
         if hair is not None:
-            pieces.append(self._hair_piece(assets.hair[hair], hair_color, hat is not None))
+            # Drawn even if it is not worn, so that all that is drawn after it stays the same.
+            worn: Piece = self._hair_piece(assets.hair[hair], hair_color, hat is not None)
+            if strands.worn():
+                hair, worn, strand_color, cover, root_color = strands.dress(
+                    assets, shape, hair_color, hat is not None, clothes is not None
+                )
+            pieces.append(worn)
         brows = None
         if face.painted and assets.brows:
             tone, opacity = hair_color * self.uniform(0.5, 0.9), self.uniform(0.3, 0.7)
@@ -176,13 +221,16 @@ class _Draw:
                 painted=face.painted,
                 scalp=scalp,
                 hair=hair,
-                hair_color=tuple(hair_color.tolist()),
+                hair_color=tuple(strand_color.tolist()),
                 clothes=clothes,
                 hat=hat,
             ),
-            shape=shape.clamp(-3, 3).to(device),
+            shape=shape.to(device),
             rest=self._rest().to(device),
-            albedo=self._under_strands(self._skin(face, hair_color, scalp, clothes is None, cloth), brows),
+            albedo=self._under_strands(
+                self._skin(face, hair_color, scalp, cover.to(device), root_color.to(device), clothes is None, cloth),
+                brows,
+            ),
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
             light=sample_light(self.generator, *(PAINTED_LIGHT if face.painted else PHOTO_LIGHT)).to(device),
@@ -214,18 +262,18 @@ class _Draw:
         share = self.uniform(0, 0.9) if self.chance(0.6) else 0.05
         return (grey * (1 - share) + vivid * share).clamp(0.02, 0.95)
 
-    def _strands(self, cards: Cards, color: Tensor, opacity: float) -> Piece:
+    def _strands(self, cards: Cards, color: Tensor, opacity: float) -> CardPiece:
         """Brows or lashes; thin enough not to count as the head's surface."""
-        return Piece(cards, color.to(self.device).expand(len(cards), 3), opacity=opacity, labelled=False)
+        return CardPiece(cards, color.to(self.device).expand(len(cards), 3), opacity=opacity, labelled=False)
 
-    def _under_strands(self, albedo: Tensor, strands: Piece | None) -> Tensor:
+    def _under_strands(self, albedo: Tensor, strands: CardPiece | None) -> Tensor:
         """Skin [G, 3] with the colour of the strands on it, which labels leave out as too thin."""
         if strands is None:
             return albedo
         share = 1 - (1 - strands.opacity) ** strands.cards.layers(self.assets.rig)
         return albedo + share[:, None] * (strands.colors[0] - albedo)
 
-    def _hair_piece(self, cards: Cards, color: Tensor, under_hat: bool) -> Piece:
+    def _hair_piece(self, cards: Cards, color: Tensor, under_hat: bool) -> CardPiece:
         if self.chance(FRINGE_CUT):
             cards = _fringe_cut(cards, self.uniform(*FRINGE_HEIGHT))
         brightness = cards.color.mean(-1)
@@ -235,7 +283,7 @@ class _Draw:
         colors = (color.to(self.device) * tone * (1 + 0.2 * roots)).clamp(0.005, 1)
         volume = 1.0 if under_hat else self.uniform(1.02, 1.32 if cards.mesh.name.startswith("afro") else 1.14)
         waved = self.chance(0.5)
-        return Piece(
+        return CardPiece(
             cards,
             colors,
             gloss=self.uniform(0, 0.9),
@@ -247,23 +295,34 @@ class _Draw:
             mirrored=self.chance(0.5),
         )
 
-    def _clothes_piece(self, cards: Cards, color: Tensor) -> Piece:
+    def _clothes_piece(self, cards: Cards, color: Tensor) -> CardPiece:
         colors = cards.color
         if self.chance(0.75):
             grey = colors.mean(-1, keepdim=True)
             colors = (grey / grey.mean()).clamp(0.3, 1.8) * color.to(self.device)
-        return Piece(cards, colors.clamp(0.01, 1), roundness=0.0, center=(0.0, -0.25, -0.09))
+        return CardPiece(cards, colors.clamp(0.01, 1), roundness=0.0, center=(0.0, -0.25, -0.09))
 
     def _opacities(self, pieces: list[Piece]) -> Tensor:
         """Anchors under clothes are left out, else skin would poke through."""
         rig = self.assets.rig
         opacities = 0.985 * self.assets.maps.opacity
         for piece in pieces:
-            covered = piece.cards.mesh.covered[rig.anchors.corners].all(-1)
-            opacities = torch.where(covered, torch.zeros_like(opacities), opacities)
+            if piece.covered is not None:
+                hidden = piece.covered[rig.anchors.corners].all(-1)
+                opacities = torch.where(hidden, torch.zeros_like(opacities), opacities)
         return opacities
 
-    def _skin(self, face: Face, hair_color: Tensor, scalp: str, painted_top: bool, cloth: Tensor) -> Tensor:
+    def _skin(
+        self,
+        face: Face,
+        hair_color: Tensor,
+        scalp: str,
+        cover: Tensor,
+        root_color: Tensor,
+        painted_top: bool,
+        cloth: Tensor,
+    ) -> Tensor:
+        """Skin [G, 3]; `cover` [G] is how much of it hair hides, in `root_color` [3]."""
         maps, device = self.assets.maps, self.device
         color = face.color.to(device).float() / 255
         hair_color = hair_color.to(device)
@@ -271,8 +330,11 @@ class _Draw:
         scalp_share = maps.scalp[:, None]
         shaved = torch.minimum(hair_color, 0.75 * hair_color.new_tensor(face.skin)) * 0.8
         if scalp == "hair":
+            skin = hair_color.new_tensor(face.skin)
+            if color[maps.scalp > 0.9].mean() < PAINTED_SCALP * skin.mean():
+                color = color + scalp_share * (skin * (1 + 0.03 * noise) - color)
             strands = 1 + 0.18 * maps.strands[:, None] + 0.06 * noise
-            color = color + scalp_share * ((hair_color * 0.75 * strands).clamp(0.01, 1) - color)
+            color = color + cover[:, None] * ((root_color * 0.75 * strands).clamp(0.01, 1) - color)
         elif scalp == "stubble":
             share = scalp_share * self.uniform(0.35, 0.8) * (0.9 + 0.15 * noise)
             color = color + share * (shaved - color)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numba as nb
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.numba_support import prepare_cache
+from flexavatar.render.reference import rotation_matrices
 from flexavatar.rig import Rig
 from flexavatar.rig.rig import ATLAS_SIZE
 from flexavatar.texture.outside import Outside
@@ -20,7 +22,8 @@ prepare_cache()
 CELL = 0.003  # metres
 CORNER, CELLS = (-0.33, -0.33, -0.40), (220, 220, 220)  # of the grid of cells
 WINDOW, SURROUNDED = 2, 0.6  # texels; share of raised neighbours that closes a gap
-FEWEST = 2  # splats: a lone hair is no surface
+FEWEST = 1.6  # splats: a lone hair is no surface
+SLIM = 0.34  # width over length from which a splat is a piece of a strand
 
 
 @dataclass(frozen=True)
@@ -86,18 +89,50 @@ def _closed(
 def _cells(cover: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
     """Grid [X, Y, Z] of cell numbers (-1 empty), and the mean place and colour of each cell's splats."""
     device = cover.means.device
-    size = torch.tensor(CELLS, device=device)
-    at = ((cover.means - torch.tensor(CORNER, device=device)) / CELL).long()
-    inside = ((at >= 0) & (at < size)).all(-1)
-    at = at[inside]
-    flat = (at[:, 0] * CELLS[1] + at[:, 1]) * CELLS[2] + at[:, 2]
-    cell, owner, count = flat.unique(return_inverse=True, return_counts=True)
-    values = torch.cat([cover.means[inside], cover.colors[inside]], -1)
-    mean = values.new_zeros(len(cell), 6).index_add_(0, owner, values) / count[:, None]
-    grid = torch.full((CELLS[0] * CELLS[1] * CELLS[2],), -1, dtype=torch.int32, device=device)
-    dense = count >= FEWEST
-    grid[cell[dense]] = torch.arange(len(cell), dtype=torch.int32, device=device)[dense]
-    return grid.view(CELLS), mean[:, :3], mean[:, 3:]
+    array = lambda values: values.float().contiguous().cpu().numpy()  # noqa: E731
+    grid = np.full(CELLS, -1, np.int32)
+    longest = cover.scales.argmax(-1, keepdim=True)
+    way = rotation_matrices(cover.quats).gather(-1, longest[:, None].expand(-1, 3, 1))[..., 0] * cover.scales.gather(
+        -1, longest
+    )
+    slim = cover.scales.median(-1).values < SLIM * cover.scales.amax(-1)
+    # No more cells than splats and the parts of long ones can fill.
+    parts = (2 * way.norm(dim=-1) / CELL).ceil().clamp_min(1) * slim + ~slim
+    sums = np.zeros((int(parts.sum()), 7))
+    number = _fill(array(cover.means), array(way), array(parts), array(slim), array(cover.colors), grid, sums)
+    sums = sums[:number]
+    dense = sums[:, 6] >= FEWEST
+    renumbered = np.where(dense, np.cumsum(dense) - 1, -1).astype(np.int32)
+    grid = np.where(grid >= 0, renumbered[grid], -1).astype(np.int32)
+    mean = torch.from_numpy(sums[dense, :6] / sums[dense, 6:]).float().to(device)
+    return torch.from_numpy(grid), mean[:, :3], mean[:, 3:]
+
+
+@nb.njit(cache=True, error_model="numpy")
+def _fill(means, way, parts, slim, colors, grid, sums):
+    """Add all splats to the cells that they pass; a slim one counts by the share of a cell that it runs through."""
+    number = 0
+    for i in range(len(means)):
+        count = int(parts[i])
+        length = 2 * math.sqrt(way[i, 0] ** 2 + way[i, 1] ** 2 + way[i, 2] ** 2)
+        weight = min(length / count / CELL, 1.0) if slim[i] > 0 else 1.0
+        for k in range(count):
+            t = (2 * k + 1) / count - 1
+            px, py, pz = means[i, 0] + t * way[i, 0], means[i, 1] + t * way[i, 1], means[i, 2] + t * way[i, 2]
+            x, y, z = int((px - CORNER[0]) / CELL), int((py - CORNER[1]) / CELL), int((pz - CORNER[2]) / CELL)
+            if min(x, y, z) < 0 or x >= grid.shape[0] or y >= grid.shape[1] or z >= grid.shape[2]:
+                continue
+            if grid[x, y, z] < 0:
+                grid[x, y, z] = number
+                number += 1
+            own = sums[grid[x, y, z]]
+            own[0] += weight * px
+            own[1] += weight * py
+            own[2] += weight * pz
+            for c in range(3):
+                own[3 + c] += weight * colors[i, c]
+            own[6] += weight
+    return number
 
 
 def look_in(grid: Tensor, start: Tensor, direction: Tensor, reach: Tensor) -> Tensor:
