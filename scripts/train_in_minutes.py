@@ -39,13 +39,16 @@ def main() -> None:
     left = lambda: given.minutes - (time.monotonic() - started) / 60  # noqa: E731
     out, pool, check = given.out, given.out / "pool", given.out / "check"
 
-    portraits = ["--portraits", given.portraits] if given.portraits else []
-    making = flexavatar(
-        out / "pool.log", "prepare", pool, "--synthetic", 1_000_000, *portraits, "--workers", given.workers
-    )
+    kinds = [("heads", "--synthetic", "1000000", given.workers)]
+    if given.portraits:
+        kinds.append(("portraits", "--portraits", given.portraits, max(1, given.workers // 4)))
+    making = [
+        flexavatar(out / f"{name}.log", "prepare", pool, kind, what, "--workers", str(workers))
+        for name, kind, what, workers in kinds
+    ]
     try:
         checking = flexavatar(
-            out / "check.log", "prepare", check, "--synthetic", CHECKS, "--split", "eval", "--workers", 2
+            out / "check.log", "prepare", check, "--synthetic", str(CHECKS), "--split", "eval", "--workers", "3"
         )
         if checking.wait():
             sys.exit(f"The records for checks were not made; see {out / 'check.log'}.")
@@ -65,7 +68,8 @@ def main() -> None:
         records = len(list(pool.glob("*.safetensors")))
         print(f"{records} records, {60 * (given.minutes - left()):.0f} s; failed: {failed or 'none'}", flush=True)
     finally:
-        making.terminate()
+        for process in making:
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from flexavatar.rig.move import moved
 
 # Cosine-lobe factors of the orders 0, 1, 2 over pi (Ramamoorthi and Hanrahan 2001).
 _LOBE = (1.0, 2 / 3, 1 / 4)
-HARD = 0.25  # share of heads before a single strong lamp
+HARD = 0.15  # share of heads before a single strong lamp
 FADED = (-0.15, 0.35)  # cosine to the photo's camera: where its light has faded, and from where it is whole
-USUAL, EXPOSED = (1.0, 1.35), 0.7  # irradiance from the front; how far exposure makes up for what is beyond
+USUAL, EXPOSED = (1.0, 1.35), 0.9  # irradiance from the front; how far exposure makes up for what is beyond
 DIRECTIONS = 256  # over which light is averaged
 
 
