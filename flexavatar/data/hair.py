@@ -34,7 +34,7 @@ from flexavatar.rig.anchors import outward_normals
 from flexavatar.rig.rig import HEAD_AXIS
 from flexavatar.texture.regions import HAIRLINE, atlas_regions, smooth_step
 
-LIMIT, DRAWN = 150_000, 210_000  # Gaussians kept, and before what lies too deep is left out
+LIMIT, DRAWN = 150_000, 1.4  # Gaussians, and how many times as many before what lies too deep is left out
 MOST_STRANDS = 30_000
 SHADE_GRID = (94, 97, 92)
 DEEP = 9.0  # layers: below, nothing is seen
@@ -55,6 +55,7 @@ class Ground:
     normals: np.ndarray  # [G, 3]
     areas: np.ndarray  # [G] square metres
     scalp: np.ndarray  # [G] 0..1
+    face: np.ndarray  # [G] bool: skin of the head, no ears, eyes or mouth
     above: np.ndarray  # [G] metres over the hairline
     front: np.ndarray  # [G] degrees from the front
     regions: np.ndarray  # [G, 6] shares of front, top, crown, side, back, nape
@@ -66,16 +67,22 @@ class Ground:
         rig = Rig.load()
         frames = rig.anchors.frames(rig.mean)
         places = frames.means.numpy()
-        scalp = atlas_regions(rig).scalp[rig.atlas.valid.numpy()]
+        regions, valid = atlas_regions(rig), rig.atlas.valid.numpy()
         front = np.degrees(np.abs(np.arctan2(places[:, 0] - HEAD_AXIS[0], places[:, 2] - HEAD_AXIS[1])))
         hairline = np.interp(front, [a for a, _ in HAIRLINE], [y for _, y in HAIRLINE])
         seen = (places - SKULL) / np.linalg.norm(places - SKULL, axis=1, keepdims=True)
         seen[:, 0] = np.abs(seen[:, 0])
         shares = np.exp(9 * seen @ (REGIONS / np.linalg.norm(REGIONS, axis=1, keepdims=True)).T)
         return Ground(
-            places, outward_normals(frames.quats).numpy(), rig.anchors.areas(rig.mean).numpy(), scalp,
-            places[:, 1] - hairline, front, shares / shares.sum(1, keepdims=True),
-        )  # fmt: skip
+            places=places,
+            normals=outward_normals(frames.quats).numpy(),
+            areas=rig.anchors.areas(rig.mean).numpy(),
+            scalp=regions.scalp[valid],
+            face=(regions.named("head") & ~regions.ear)[valid],
+            above=places[:, 1] - hairline,
+            front=front,
+            regions=shares / shares.sum(1, keepdims=True),
+        )
 
     def grown(self, style: HairStyle) -> tuple[np.ndarray, np.ndarray]:
         """Where the style has hair [G] 0..1, and how long it is there [G] in metres."""
@@ -118,8 +125,15 @@ def cover_of(style: HairStyle) -> np.ndarray:
 
 def grow_strands(style: HairStyle, r: Generator, clothes: float) -> Strands:
     """The strands of a style; `clothes` is how far they stand off the shoulders (metres)."""
-    ground, body = Ground.load(), Body.load()
-    there, length = ground.grown(style)
+    there, length = Ground.load().grown(style)
+    return grow_on(style, there, length, r, clothes)
+
+
+def grow_on(
+    style: HairStyle, there: np.ndarray, length: np.ndarray, r: Generator, clothes: float, limit: int = LIMIT
+) -> Strands:
+    """Strands for at most `limit` Gaussians where hair is `there` [G] 0..1, with the `length` [G] in metres."""
+    ground = Ground.load()
     turn = style.curl[1] / 6 if style.curl[0] > 0.0008 else 1.0
     if style.tubes is not None:
         turn = min(turn, style.tubes.pitch / 5)
@@ -128,7 +142,7 @@ def grow_strands(style: HairStyle, r: Generator, clothes: float) -> Strands:
     typical = float(odds @ length) + sum(tie.length for tie in style.ties) / max(len(style.ties), 1)
     piece = min(max(min(turn, 0.017), 0.003), max(typical, 0.003))
     step = min(max(min(0.5 * piece, 0.006), 0.0022), 0.006)
-    strands = int(min(MOST_STRANDS, DRAWN / (typical / max(piece, step) + 0.6)) * style.dense)
+    strands = int(min(MOST_STRANDS, DRAWN * limit / (typical / max(piece, step) + 0.6)) * style.dense)
     root = r.choice(len(odds), strands, p=odds)
     how = Growth(
         step, style.lift_length, style.brush_length, style.flow, style.gravity, style.gravity_length, style.stiffness,
@@ -328,16 +342,27 @@ def _row_starts(ground: Ground, root: np.ndarray, rows: int) -> np.ndarray:
     return low.argmin(1)
 
 
-def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: np.ndarray, gloss: float) -> StrandPiece:
-    """The piece of a head whose vertices at rest are `vertices` [V, 3]."""
+def placed_strands(
+    strands: Strands,
+    color: HairColor,
+    r: Generator,
+    vertices: np.ndarray,
+    gloss: float,
+    limit: int = LIMIT,
+    moving: bool = False,
+) -> StrandPiece:
+    """The piece of a head whose vertices at rest are `vertices` [V, 3]; if `moving`, expressions move it."""
     rig, body = Rig.load(), Body.load()
-    first, strand, along = np.zeros((DRAWN, 2), np.int64), np.zeros(DRAWN, np.int64), np.zeros(DRAWN, np.float32)
-    number = segments(strands.points, strands.count, DRAWN, first, strand, along)
+    drawn = int(DRAWN * limit)
+    first, strand, along = np.zeros((drawn, 2), np.int64), np.zeros(drawn, np.int64), np.zeros(drawn, np.float32)
+    number = segments(strands.points, strands.count, drawn, first, strand, along)
     first, strand, along = first[:number], strand[:number], along[:number]
     ends = strands.points[strand[:, None], first]
     means = ends.mean(1)
     length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-    width = float(np.clip(LAYERS * _covered_area(means) / (2.5 * length.sum()), *WIDTHS))
+    typical = length.sum() / len(strands.root)
+    widest = min(WIDTHS[1], 0.0004 + 0.004 * typical)
+    width = float(np.clip(LAYERS * _covered_area(means) / (2.5 * length.sum()), WIDTHS[0], widest))
     outward = np.empty_like(means)
     outwards(body.distance, means, outward)
     grid = np.zeros(SHADE_GRID, np.float32)
@@ -345,13 +370,13 @@ def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: n
     cover = np.empty(number, np.float32)
     covers(grid, means, outward, cover)
     seen = cover < DEEP
-    if seen.sum() > LIMIT:
-        seen &= cover <= np.partition(cover, LIMIT - 1)[LIMIT - 1]
-        seen[np.flatnonzero(seen)[LIMIT:]] = False
+    if seen.sum() > limit:
+        seen &= cover <= np.partition(cover, limit - 1)[limit - 1]
+        seen[np.flatnonzero(seen)[limit:]] = False
     ends, means, outward, cover = ends[seen], means[seen], outward[seen], cover[seen]
     first, strand, along = first[seen], strand[seen], along[seen]
     colors = color.paint(r, strand, strands.lock[strand], along, strands.points[strand, 0, 0])
-    shade = 0.48 + 0.52 * np.exp(-0.22 * cover)
+    shade = 0.5 + 0.5 * np.exp(-0.22 * cover)
     tips = 1 - 0.55 * smooth_step(along, 0.6, 1.0)
     flat = ends.reshape(-1, 3)
     carried = flat + carry(body.carrier(vertices), flat)
@@ -370,6 +395,8 @@ def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: n
         torso_weights=tensor(body.torso_weights(rig, flat).reshape(-1, 2)),
         colors=tensor(colors * shade[:, None]),
         gloss=gloss,
+        roots=torch.from_numpy(root) if moving else None,
+        rest=tensor(own) if moving else None,
     )
 
 

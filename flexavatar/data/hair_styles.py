@@ -140,6 +140,7 @@ def _short(r: Generator, top: float, side: float, **fields) -> HairStyle:
 def _faded(r: Generator, low: float, high: float, top: float) -> HairStyle:
     """Tight sides that grow longer upwards."""
     kind = r.integers(4)
+    lift = r.uniform(0.3, 0.9)
     sweep = _side(r) * r.uniform(0.3, 1)
     brush = {
         0: (FORWARD, FORWARD, DOWN, DOWN),
@@ -147,7 +148,10 @@ def _faded(r: Generator, low: float, high: float, top: float) -> HairStyle:
         2: (UP_AND_BACK, BACK, BACK, DOWN),
         3: (NOWHERE,) * 4,
     }[int(kind)]
-    made = _short(r, top, r.uniform(0.012, 0.03), brush=brush, fade=(low, high), shortest=r.uniform(0.0006, 0.003))
+    made = _short(
+        r, top, r.uniform(0.010, 0.025), brush=brush, fade=(low, high), shortest=r.uniform(0.0006, 0.003),
+        lift=(lift, lift, 0.3, 0.3), gravity=0.5,
+    )  # fmt: skip
     if kind == 3:
         coils = (r.uniform(0.003, 0.006), r.uniform(0.010, 0.02))
         made = replace(made, curl=coils, flat=0.0, together=0.7, lift=(1.5, 1.5, 0.6, 0.6), locks=700, ramp=0.01)
@@ -406,8 +410,9 @@ FAMILIES: dict[str, Family] = {
             for s in (1, -1)
         ),
     ),
-    "one_shoulder": lambda r: _gathered(
-        r, Tie((_side(r) * 0.055, r.uniform(-0.08, -0.05), -0.12), "loose", r.uniform(0.03, 0.045), r.uniform(0.2, 0.35), stand_off=0.1),
-        layer=(0.003, r.uniform(0.015, 0.03)), curl=(r.uniform(0, 0.005), 0.06), ramp=0.15, clump=0.4,
+    "one_shoulder": lambda r: _hanging(
+        r, r.uniform(0.32, 0.45), r.uniform(0, 0.8), part=-0.04 * (side := _side(r)), gravity=1.2,
+        brush=((0.4 * side, 0, -0.3), (0.6 * side, 0, -0.2), (0, -0.5, -0.6), DOWN),
+        drift=(1.1 * side, 0.0, r.uniform(0.2, 0.5)),
     ),
 }  # fmt: skip
