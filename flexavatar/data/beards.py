@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from flexavatar.data.hair import NO_CUT, Ground, Strands, grow_on
-from flexavatar.data.hair_styles import DOWN, HairStyle
+from flexavatar.data.hair_styles import DOWN, HairStyle, everywhere
 from flexavatar.texture.regions import smooth_step
 
 LIMIT = 20_000  # Gaussians
@@ -30,15 +30,18 @@ class Beard:
 Kind = Callable[[Generator], Beard]
 
 BEARDS: dict[str, Kind] = {
-    "stubble": lambda r: Beard(*(r.uniform(0.001, 0.003),) * 4),
-    "short": lambda r: Beard(r.uniform(0.004, 0.008), *(r.uniform(0.005, 0.012),) * 3, r.uniform(0, 0.001)),
+    "stubble": lambda r: Beard(*everywhere(r.uniform(0.001, 0.003))),
+    "short": lambda r: Beard(
+        r.uniform(0.004, 0.008), (around := r.uniform(0.005, 0.012)), around, around, r.uniform(0, 0.001)
+    ),
     "full": lambda r: Beard(
         r.uniform(0.007, 0.011), r.uniform(0.02, 0.04), r.uniform(0.015, 0.025), 0.012, r.uniform(0, 0.003)
     ),
-    "long": lambda r: Beard(r.uniform(0.009, 0.012), r.uniform(0.06, 0.13), r.uniform(0.03, 0.05), 0.02, r.uniform(0, 0.004)),
+    "long": lambda r: Beard(r.uniform(0.009, 0.012), r.uniform(0.06, 0.13), r.uniform(0.03, 0.05), 0.02, r.uniform(0,
+    0.004)),
     "moustache": lambda r: Beard(r.uniform(0.005, 0.013), 0, 0, 0),
     "goatee": lambda r: Beard(r.uniform(0.004, 0.009), r.uniform(0.006, 0.03), 0, 0),
-    "chin_strap": lambda r: Beard(0, *(r.uniform(0.003, 0.010),) * 3),
+    "chin_strap": lambda r: Beard(0, (around := r.uniform(0.003, 0.010)), around, around),
 }  # fmt: skip
 
 
@@ -56,7 +59,8 @@ def beard_growth(beard: Beard) -> tuple[np.ndarray, np.ndarray]:
     edge = -0.030 - 0.040 * smooth_step(z, -0.055, 0.005)
     jaw = smooth_step(edge - y, -0.003, 0.006) * smooth_step(y, -0.132, -0.115) * smooth_step(z, -0.072, -0.06)
     jaw = jaw * smooth_step(x, 0.022, 0.032)
-    burns = smooth_step(z, -0.066, -0.06) * smooth_step(-z, 0.035, 0.044) * smooth_step(y, -0.06, -0.045) * (y < 0.012)
+    burns = smooth_step(z, -0.066, -0.06) * smooth_step(-z, 0.035, 0.044) * smooth_step(y, -0.06, -0.045)
+    burns = burns * smooth_step(-y, -0.020, 0.012)
     places = np.stack([lip, chin, jaw, burns])
     lengths = np.array([beard.lip, beard.chin, beard.jaw, beard.sideburns])
     places = places * (lengths > 0)[:, None]
@@ -69,10 +73,26 @@ def grow_beard(beard: Beard, r: Generator) -> tuple[Strands, np.ndarray]:
     there, length = beard_growth(beard)
     longest = max(beard.lip, beard.chin, beard.jaw)
     style = HairStyle(
-        lengths=(0.0,) * 6, part=UNDER_THE_NOSE, flow=0.5, brush=(DOWN,) * 4, brush_length=0.1, lift=(r.uniform(0.3, 0.9),) * 4,
-        lift_length=0.02, gravity=0.8, gravity_length=0.03, layer=(0.0006, 0.25 * longest), fringe=NO_CUT, ragged=0.0,
-        open_face=0.0, locks=int(r.uniform(80, 250)), clump=r.uniform(0.2, 0.7), curl=(beard.curl, r.uniform(0.012, 0.03)),
-        flat=0.2, ramp=0.015, uneven=0.25, jitter=r.uniform(0.03, 0.08),
-    )  # fmt: skip
+        lengths=(longest, longest, longest, longest, longest, longest),
+        part=UNDER_THE_NOSE,
+        flow=0.5,
+        brush=everywhere(DOWN),
+        brush_length=0.1,
+        lift=everywhere(r.uniform(0.3, 0.9)),
+        lift_length=0.02,
+        gravity=0.8,
+        gravity_length=0.03,
+        layer=(0.0006, 0.25 * longest),
+        fringe=NO_CUT,
+        ragged=0.0,
+        open_face=0.0,
+        locks=int(r.uniform(80, 250)),
+        clump=r.uniform(0.2, 0.7),
+        curl=(beard.curl, r.uniform(0.012, 0.03)),
+        flat=0.2,
+        ramp=0.015,
+        uneven=0.25,
+        jitter=r.uniform(0.03, 0.08),
+    )
     cover = there * (0.3 + 0.5 * smooth_step(length, 0.001, 0.012))
     return grow_on(style, there, length, r, clothes=0.01, limit=LIMIT), cover

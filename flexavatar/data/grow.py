@@ -19,7 +19,8 @@ prepare_cache()
 BOTTOM, ASIDE = -0.245, 0.25  # metres: the bust and the views end before
 COLLAR = (-0.115, 0.04)  # metres: clothes begin below, at full thickness so much lower
 FACE = -0.02  # metres: what lies in front of the face
-SHOULDER = (-0.075, -0.095)  # metres: the height where shoulders begin, and the depth that parts chest and back
+SHOULDER = -0.075  # metres: the height where shoulders begin
+SPREAD = (0.10, 0.075)  # metres to either side within which hair falls over chest and back
 ARRIVED = 0.014  # metres from a tie
 STRAIGHT, LONGEST = 0.93, 0.022  # cosine and metres up to which steps become one Gaussian
 SHADE_CELL, SHADE_STEPS = 0.006, 7  # metres and number of steps that are looked outwards for shade
@@ -39,6 +40,7 @@ class Growth(NamedTuple):
     open_face: float  # weight of the direction out of the face
     drift: tuple[float, float, float]  # weights of directions below the ears
     clothes: float  # metres over the skin of the torso
+    split: float  # metres: hair before this depth falls over the chest, other hair over the back
 
 
 class Tail(NamedTuple):
@@ -141,11 +143,13 @@ def grow(
                     inside = how.open_face * min((0.07 - y) / 0.03, 1.5)
                     wx += away * 2 * inside
                     wz -= 0.5 * inside
-                if y < SHOULDER[0]:
+                if y < SHOULDER:
                     # Hair parts over the shoulder to the chest and the back instead of sliding off it.
-                    lying = math.exp(-max(d - how.clothes, 0.0) / 0.03) * min((SHOULDER[0] - y) / 0.03, 1.0)
-                    wx = wx * (1 - 0.9 * lying) - min(max((abs(x) - 0.075) / 0.03, 0.0), 1.2) * (1.0 if x > 0 else -1.0)
-                    wz += 1.2 * lying * (1.0 if z > SHOULDER[1] else -1.0)
+                    before = z > how.split
+                    lying = math.exp(-max(d - how.clothes, 0.0) / 0.03) * min((SHOULDER - y) / 0.03, 1.0)
+                    beyond = min(max((abs(x) - SPREAD[0 if before else 1]) / 0.03, 0.0), 1.2)
+                    wx = wx * (1 - 0.9 * lying) - beyond * (1.0 if x > 0 else -1.0)
+                    wz += 1.2 * lying * (1.0 if before else -1.0)
                 if y < -0.02:
                     wx += how.drift[0]
                     wy += how.drift[1]
