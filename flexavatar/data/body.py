@@ -7,10 +7,8 @@ from functools import lru_cache
 
 import numba as nb
 import numpy as np
-import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter, label, zoom
 from scipy.spatial import KDTree
-from torch import Tensor
 
 from flexavatar.render.numba_support import prepare_cache
 from flexavatar.rig import REGION_NAMES, Rig
@@ -73,11 +71,6 @@ def carry(grid: np.ndarray, points: np.ndarray) -> np.ndarray:
     return values
 
 
-def carry_tensor(grid: np.ndarray, points: Tensor) -> Tensor:
-    """As `carry`."""
-    return torch.from_numpy(carry(grid, points.cpu().numpy())).to(points.device)
-
-
 def _places(shape: tuple[int, ...], cell: float) -> np.ndarray:
     return np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1).reshape(-1, 3) * cell + CORNER
 
@@ -97,13 +90,14 @@ def _distance(rig: Rig) -> np.ndarray:
 
     coarse = signed(_places(NODES, CELL * COARSE)).reshape(NODES)
     shape = tuple(COARSE * (n - 1) + 1 for n in NODES)
-    distance = zoom(coarse, [s / n for s, n in zip(shape, NODES, strict=True)], order=1, grid_mode=False)
+    finer = [s / n for s, n in zip(shape, NODES, strict=True)]
+    distance = np.asarray(zoom(coarse, finer, order=1, grid_mode=False))
     close = np.abs(distance) < BAND
     distance[close] = signed(_places(shape, CELL)[close.ravel()])
     parts = np.asarray(label(distance > WALL)[0])  # pyright: ignore[reportIndexIssue]
     hidden = CELL * np.asarray(distance_transform_edt(parts != parts[0, -1, 0])) > HOLLOW
     distance = np.where(hidden, -np.abs(distance), distance)
-    return gaussian_filter(distance, 0.6).astype(np.float32)
+    return np.asarray(gaussian_filter(distance, 0.6), np.float32)
 
 
 @nb.njit(cache=True, error_model="numpy")

@@ -19,7 +19,8 @@ prepare_cache()
 BOTTOM, ASIDE = -0.245, 0.25  # metres: the bust and the views end before
 COLLAR = (-0.115, 0.04)  # metres: clothes begin below, at full thickness so much lower
 FACE = -0.02  # metres: what lies in front of the face
-SHOULDER = (-0.11, -0.095)  # metres: the height where shoulders begin, and the depth that parts chest and back
+SHOULDER = -0.075  # metres: the height where shoulders begin
+SPREAD = (0.10, 0.075)  # metres to either side within which hair falls over chest and back
 ARRIVED = 0.014  # metres from a tie
 STRAIGHT, LONGEST = 0.93, 0.022  # cosine and metres up to which steps become one Gaussian
 SHADE_CELL, SHADE_STEPS = 0.006, 7  # metres and number of steps that are looked outwards for shade
@@ -39,6 +40,7 @@ class Growth(NamedTuple):
     open_face: float  # weight of the direction out of the face
     drift: tuple[float, float, float]  # weights of directions below the ears
     clothes: float  # metres over the skin of the torso
+    split: float  # metres: hair before this depth falls over the chest, other hair over the back
 
 
 class Tail(NamedTuple):
@@ -88,8 +90,8 @@ def grow(
 
     `part` [2, 3] is the segment that hair flows away from; `layer` [S] how far over the skin a strand lies, `brush`
     [S, 3] where it is combed, `fringe` [S, 2] the height and the half width in which it is cut before the face,
-    `hem` [S, 2] the heights at which it is cut in front and behind, `tie` [S] a row of `ties` [T, 3] or -1. Writes points, `count` [S] of them and
-    whether the tie was reached.
+    `hem` [S, 2] the heights at which it is cut in front and behind, `tie` [S] a row of `ties` [T, 3] or -1. Writes
+    points, `count` [S] of them and whether the tie was reached.
     """
     np.random.seed(seed)
     ax, ay, az = part[0]
@@ -141,11 +143,13 @@ def grow(
                     inside = how.open_face * min((0.07 - y) / 0.03, 1.5)
                     wx += away * 2 * inside
                     wz -= 0.5 * inside
-                if y < SHOULDER[0]:
+                if y < SHOULDER:
                     # Hair parts over the shoulder to the chest and the back instead of sliding off it.
-                    lying = math.exp(-max(d - how.clothes, 0.0) / 0.02) * min((SHOULDER[0] - y) / 0.03, 1.0)
-                    wx *= 1 - 0.9 * lying
-                    wz += 1.2 * lying * (1.0 if z > SHOULDER[1] else -1.0)
+                    before = z > how.split
+                    lying = math.exp(-max(d - how.clothes, 0.0) / 0.03) * min((SHOULDER - y) / 0.03, 1.0)
+                    beyond = min(max((abs(x) - SPREAD[0 if before else 1]) / 0.03, 0.0), 1.2)
+                    wx = wx * (1 - 0.9 * lying) - beyond * (1.0 if x > 0 else -1.0)
+                    wz += 1.2 * lying * (1.0 if before else -1.0)
                 if y < -0.02:
                     wx += how.drift[0]
                     wy += how.drift[1]
@@ -197,9 +201,9 @@ def follow(lines, ends, tail, step, owner, start, length, disc, lobe, points, co
         for j in range(first + 1, last + 1):
             if k + 1 >= points.shape[1]:
                 break
-            tx, ty, tz = (
-                lines[m, j, 0] - lines[m, j - 1, 0], lines[m, j, 1] - lines[m, j - 1, 1], lines[m, j, 2] - lines[m, j - 1, 2]
-            )  # fmt: skip
+            tx = lines[m, j, 0] - lines[m, j - 1, 0]
+            ty = lines[m, j, 1] - lines[m, j - 1, 1]
+            tz = lines[m, j, 2] - lines[m, j - 1, 2]
             size = math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9
             tx, ty, tz = tx / size, ty / size, tz / size
             along = ux * tx + uy * ty + uz * tz
@@ -220,9 +224,9 @@ def follow(lines, ends, tail, step, owner, start, length, disc, lobe, points, co
             angle = disc[i, 1] + (turn if tail.lobes == 1 else 0.0)
             a = radius * (a + small * disc[i, 0] * math.cos(angle))
             b = radius * (b + small * disc[i, 0] * math.sin(angle))
-            x, y, z = (
-                lines[m, j, 0] + a * ux + b * vx, lines[m, j, 1] + a * uy + b * vy, lines[m, j, 2] + a * uz + b * vz
-            )  # fmt: skip
+            x = lines[m, j, 0] + a * ux + b * vx
+            y = lines[m, j, 1] + a * uy + b * vy
+            z = lines[m, j, 2] + a * uz + b * vz
             w = min((j - first) / blend, 1.0)
             w = w * w * (3 - 2 * w)
             x = (bx + lines[m, j, 0] - lines[m, first, 0]) * (1 - w) + x * w
@@ -330,7 +334,7 @@ def densities(means, area, grid):
         x = int((means[i, 0] - CORNER[0]) / SHADE_CELL)
         y = int((means[i, 1] - CORNER[1]) / SHADE_CELL)
         z = int((means[i, 2] - CORNER[2]) / SHADE_CELL)
-        if 0 <= min(x, y, z) and x < grid.shape[0] and y < grid.shape[1] and z < grid.shape[2]:
+        if min(x, y, z) >= 0 and x < grid.shape[0] and y < grid.shape[1] and z < grid.shape[2]:
             grid[x, y, z] += area[i] / SHADE_CELL**2
 
 
@@ -344,7 +348,7 @@ def covers(grid, means, outward, cover):
             x = int((means[i, 0] + reach * outward[i, 0] - CORNER[0]) / SHADE_CELL)
             y = int((means[i, 1] + reach * outward[i, 1] - CORNER[1]) / SHADE_CELL)
             z = int((means[i, 2] + reach * outward[i, 2] - CORNER[2]) / SHADE_CELL)
-            if 0 <= min(x, y, z) and x < grid.shape[0] and y < grid.shape[1] and z < grid.shape[2]:
+            if min(x, y, z) >= 0 and x < grid.shape[0] and y < grid.shape[1] and z < grid.shape[2]:
                 total += grid[x, y, z]
         cover[i] = total
 

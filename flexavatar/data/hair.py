@@ -34,17 +34,19 @@ from flexavatar.rig.anchors import outward_normals
 from flexavatar.rig.rig import HEAD_AXIS
 from flexavatar.texture.regions import HAIRLINE, atlas_regions, smooth_step
 
-LIMIT, DRAWN = 150_000, 210_000  # Gaussians kept, and before what lies too deep is left out
+LIMIT, DRAWN = 150_000, 1.4  # Gaussians, and how many times as many before what lies too deep is left out
 MOST_STRANDS = 30_000
 SHADE_GRID = (94, 97, 92)
 DEEP = 9.0  # layers: below, nothing is seen
-WIDTHS = (0.00028, 0.0011)  # metres, standard deviation across a strand
+WIDTHS = (0.00025, 0.0011)  # metres, standard deviation across a strand
 LAYERS = 7.0  # of hair over the area that it covers
 REGIONS = np.array([[0, 0.45, 0.9], [0, 1, 0.1], [0, 0.75, -0.65], [0.97, 0.05, 0.1], [0, 0.1, -1], [0, -0.65, -0.75]])
 SKULL = np.array([0.0, 0.02, -0.085])  # metres
+LOCKED = 0.03  # metres from which hair forms locks
+SHEEN = 10.0  # exponent of the sky's reflection across hair
 NO_CUT = -1.0  # metres: below everything
 FACE = 0.058  # metres, half the width of the face that a fringe covers
-STRAY = (0.035, 0.044)  # metres: height and half width of the face, in which stray hair ends
+STRAY = (0.046, 0.050)  # metres: height and half width of the face, in which stray hair ends
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Ground:
     normals: np.ndarray  # [G, 3]
     areas: np.ndarray  # [G] square metres
     scalp: np.ndarray  # [G] 0..1
+    face: np.ndarray  # [G] bool: skin of the head, no ears, eyes or mouth
     above: np.ndarray  # [G] metres over the hairline
     front: np.ndarray  # [G] degrees from the front
     regions: np.ndarray  # [G, 6] shares of front, top, crown, side, back, nape
@@ -66,16 +69,22 @@ class Ground:
         rig = Rig.load()
         frames = rig.anchors.frames(rig.mean)
         places = frames.means.numpy()
-        scalp = atlas_regions(rig).scalp[rig.atlas.valid.numpy()]
+        regions, valid = atlas_regions(rig), rig.atlas.valid.numpy()
         front = np.degrees(np.abs(np.arctan2(places[:, 0] - HEAD_AXIS[0], places[:, 2] - HEAD_AXIS[1])))
         hairline = np.interp(front, [a for a, _ in HAIRLINE], [y for _, y in HAIRLINE])
         seen = (places - SKULL) / np.linalg.norm(places - SKULL, axis=1, keepdims=True)
         seen[:, 0] = np.abs(seen[:, 0])
         shares = np.exp(9 * seen @ (REGIONS / np.linalg.norm(REGIONS, axis=1, keepdims=True)).T)
         return Ground(
-            places, outward_normals(frames.quats).numpy(), rig.anchors.areas(rig.mean).numpy(), scalp,
-            places[:, 1] - hairline, front, shares / shares.sum(1, keepdims=True),
-        )  # fmt: skip
+            places=places,
+            normals=outward_normals(frames.quats).numpy(),
+            areas=rig.anchors.areas(rig.mean).numpy(),
+            scalp=regions.scalp[valid],
+            face=(regions.named("head") & ~regions.ear)[valid],
+            above=places[:, 1] - hairline,
+            front=front,
+            regions=shares / shares.sum(1, keepdims=True),
+        )
 
     def grown(self, style: HairStyle) -> tuple[np.ndarray, np.ndarray]:
         """Where the style has hair [G] 0..1, and how long it is there [G] in metres."""
@@ -85,7 +94,7 @@ class Ground:
         there = self.scalp * smooth_step(self.above - raised, -0.004, 0.010)
         if style.thin_crown > 0:
             far = np.linalg.norm(self.places - np.array(WHORL[0]), axis=1)
-            there = there * (0.12 + 0.88 * smooth_step(far, 0.4 * style.thin_crown, 1.3 * style.thin_crown))
+            there = there * (0.05 + 0.95 * smooth_step(far, 0.4 * style.thin_crown, 1.3 * style.thin_crown))
         if style.bald_above is not None:
             there = there * (1 - smooth_step(y, style.bald_above - 0.008, style.bald_above + 0.012))
         length = self.regions @ np.array(style.lengths)
@@ -118,8 +127,15 @@ def cover_of(style: HairStyle) -> np.ndarray:
 
 def grow_strands(style: HairStyle, r: Generator, clothes: float) -> Strands:
     """The strands of a style; `clothes` is how far they stand off the shoulders (metres)."""
-    ground, body = Ground.load(), Body.load()
-    there, length = ground.grown(style)
+    there, length = Ground.load().grown(style)
+    return grow_on(style, there, length, r, clothes)
+
+
+def grow_on(
+    style: HairStyle, there: np.ndarray, length: np.ndarray, r: Generator, clothes: float, limit: int = LIMIT
+) -> Strands:
+    """Strands for at most `limit` Gaussians where hair is `there` [G] 0..1, with the `length` [G] in metres."""
+    ground = Ground.load()
     turn = style.curl[1] / 6 if style.curl[0] > 0.0008 else 1.0
     if style.tubes is not None:
         turn = min(turn, style.tubes.pitch / 5)
@@ -128,11 +144,11 @@ def grow_strands(style: HairStyle, r: Generator, clothes: float) -> Strands:
     typical = float(odds @ length) + sum(tie.length for tie in style.ties) / max(len(style.ties), 1)
     piece = min(max(min(turn, 0.017), 0.003), max(typical, 0.003))
     step = min(max(min(0.5 * piece, 0.006), 0.0022), 0.006)
-    strands = int(min(MOST_STRANDS, DRAWN / (typical / max(piece, step) + 0.6)) * style.dense)
+    strands = int(min(MOST_STRANDS, DRAWN * limit / (typical / max(piece, step) + 0.6)) * style.dense)
     root = r.choice(len(odds), strands, p=odds)
     how = Growth(
         step, style.lift_length, style.brush_length, style.flow, style.gravity, style.gravity_length, style.stiffness,
-        style.jitter, style.open_face, style.drift, clothes,
+        style.jitter, style.open_face, style.drift, clothes, style.split,
     )  # fmt: skip
     lengths = length[root] * np.exp(style.uneven * r.normal(size=strands)).clip(0.5, 1.5)
     if style.tubes is not None:
@@ -145,6 +161,7 @@ def grow_strands(style: HairStyle, r: Generator, clothes: float) -> Strands:
     if style.ties:
         _tails(style, how, r, points, count, arrived, tie, ties)
     free = np.where(tie >= 0, 0.3, 1.0)
+    free = free * (lengths / LOCKED).clip(0, 1)
     clump(own, style.clump * free * r.uniform(0.6, 1.0, strands)[own], points, count)
     _curled(style, how, r, own, points, count)
     return Strands(points, count, root, own, step)
@@ -154,7 +171,7 @@ def _grown(style, how, r, root, lengths, tie, ties, size, reach):
     """Polylines of roots that grow freely or to their ties."""
     ground, body = Ground.load(), Body.load()
     strands = len(root)
-    aside = 0.5 * np.sqrt(ground.areas[root])[:, None] * r.normal(size=(strands, 3))
+    aside = 0.8 * np.sqrt(ground.areas[root])[:, None] * r.normal(size=(strands, 3))
     out = ground.normals[root]
     start = ground.places[root] + aside - (aside * out).sum(1, keepdims=True) * out
     regions = ground.regions[root][:, [0, 1, 3, 4]] + ground.regions[root][:, [2, 2, 2, 5]] * [0, 0.5, 0, 1] + 1e-6
@@ -253,13 +270,15 @@ def _hanging_line(tie: Tie, place: np.ndarray, how: Growth, r: Generator) -> np.
     points, count = np.zeros((1, size, 3), np.float32), np.ones(1, np.int64)
     free = how._replace(
         lift_length=0.04, flow=0.0, gravity=1.0, gravity_length=0.05, jitter=0.0, open_face=0.0, stiffness=0.8,
-        drift=(0.4 * float(np.sign(place[0])), 0.0, 0.8) if tie.kind == "loose" and tie.before < -0.5 else (0.0, 0.0, 0.0),
+        drift=(0.4 * float(np.sign(place[0])), 0.0, 0.8) if tie.kind == "loose" and tie.before < -0.5 else (0.0, 0.0,
+        0.0),
     )  # fmt: skip
     wide = 0.8 * tie.radius + 0.002
     aside = 0.3 * r.normal(size=3) * [1, 0, 0]
     grow(
         body.distance, 0, free, np.array(WHORL, float), np.zeros((0, 3)), place[None].astype(float),
-        ground.normals[near][None].astype(float), np.array([tie.length]), np.array([wide]), np.array([2 * tie.stand_off]),
+        ground.normals[near][None].astype(float), np.array([tie.length]), np.array([wide]),
+        np.array([2 * tie.stand_off]),
         aside[None], np.full((1, 2), NO_CUT), np.full((1, 2), NO_CUT), np.full(1, -1), points, count, np.zeros(1, bool),
     )  # fmt: skip
     return points[0, : count[0]]
@@ -275,7 +294,7 @@ def _bun(tie: Tie, place: np.ndarray, step: float) -> np.ndarray:
     wide = 0.6 * tie.radius
     angle = np.arange(int((tie.length + 2 * math.pi * tie.radius) / step)) * step / wide
     around = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * second
-    return (place + 0.45 * tie.radius * normal + wide * around).astype(np.float32)
+    return (place + 0.75 * tie.radius * normal + wide * around).astype(np.float32)
 
 
 def _in_tubes(
@@ -305,7 +324,7 @@ def _in_tubes(
     follow(
         lines, ends, tail, how.step, owner, start, length, disc, r.integers(0, tubes.lobes, len(root)), points, count
     )
-    return Strands(points, count, root, owner, how.step)
+    return Strands(points, count, root, np.asarray(owner), how.step)
 
 
 def _spread_out(r: Generator, places: np.ndarray, count: int) -> np.ndarray:
@@ -328,16 +347,27 @@ def _row_starts(ground: Ground, root: np.ndarray, rows: int) -> np.ndarray:
     return low.argmin(1)
 
 
-def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: np.ndarray, gloss: float) -> StrandPiece:
-    """The piece of a head whose vertices at rest are `vertices` [V, 3]."""
+def placed_strands(
+    strands: Strands,
+    color: HairColor,
+    r: Generator,
+    vertices: np.ndarray,
+    gloss: float,
+    limit: int = LIMIT,
+    moving: bool = False,
+) -> StrandPiece:
+    """The piece of a head whose vertices at rest are `vertices` [V, 3]; if `moving`, expressions move it."""
     rig, body = Rig.load(), Body.load()
-    first, strand, along = np.zeros((DRAWN, 2), np.int64), np.zeros(DRAWN, np.int64), np.zeros(DRAWN, np.float32)
-    number = segments(strands.points, strands.count, DRAWN, first, strand, along)
+    drawn = int(DRAWN * limit)
+    first, strand, along = np.zeros((drawn, 2), np.int64), np.zeros(drawn, np.int64), np.zeros(drawn, np.float32)
+    number = segments(strands.points, strands.count, drawn, first, strand, along)
     first, strand, along = first[:number], strand[:number], along[:number]
     ends = strands.points[strand[:, None], first]
     means = ends.mean(1)
     length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-    width = float(np.clip(LAYERS * _covered_area(means) / (2.5 * length.sum()), *WIDTHS))
+    typical = length.sum() / len(strands.root)
+    widest = min(WIDTHS[1], WIDTHS[0] + 0.012 * typical)
+    width = float(np.clip(LAYERS * _covered_area(means) / (2.5 * length.sum()), WIDTHS[0], widest))
     outward = np.empty_like(means)
     outwards(body.distance, means, outward)
     grid = np.zeros(SHADE_GRID, np.float32)
@@ -345,13 +375,15 @@ def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: n
     cover = np.empty(number, np.float32)
     covers(grid, means, outward, cover)
     seen = cover < DEEP
-    if seen.sum() > LIMIT:
-        seen &= cover <= np.partition(cover, LIMIT - 1)[LIMIT - 1]
-        seen[np.flatnonzero(seen)[LIMIT:]] = False
+    if seen.sum() > limit:
+        seen &= cover <= np.partition(cover, limit - 1)[limit - 1]
+        seen[np.flatnonzero(seen)[limit:]] = False
     ends, means, outward, cover = ends[seen], means[seen], outward[seen], cover[seen]
     first, strand, along = first[seen], strand[seen], along[seen]
     colors = color.paint(r, strand, strands.lock[strand], along, strands.points[strand, 0, 0])
-    shade = 0.48 + 0.52 * np.exp(-0.22 * cover)
+    way = (ends[:, 1] - ends[:, 0]) / np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1, keepdims=True).clip(1e-6)
+    shade = 0.5 + 0.5 * np.exp(-0.22 * cover)
+    opacity = 0.55 + 0.4 * min(typical / 0.01, 1)
     tips = 1 - 0.55 * smooth_step(along, 0.6, 1.0)
     flat = ends.reshape(-1, 3)
     carried = flat + carry(body.carrier(vertices), flat)
@@ -359,6 +391,7 @@ def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: n
     there = Ground.load().places[root]
     own = rig.anchors.positions(torch.from_numpy(vertices)).numpy()[root]
     lack = own - there - carry(body.carrier(vertices), there)
+    colors = colors + sheen(way, outward, cover)[:, None] * gloss * (0.04 + 0.25 * colors)
     fade = np.exp(-first * strands.step / 0.03)[..., None]
     carried = carried.reshape(-1, 2, 3) + fade * lack[:, None]
     normals = _bulge(grid, means) + 0.6 * outward
@@ -369,8 +402,21 @@ def placed_strands(strands: Strands, color: HairColor, r: Generator, vertices: n
         widths=tensor(width * tips),
         torso_weights=tensor(body.torso_weights(rig, flat).reshape(-1, 2)),
         colors=tensor(colors * shade[:, None]),
+        opacity=opacity,
         gloss=gloss,
+        roots=torch.from_numpy(root) if moving else None,
+        rest=tensor(own) if moving else None,
     )
+
+
+def sheen(way: np.ndarray, outward: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Reflection [N] of the sky, which shines everywhere, for an onlooker straight ahead of each place.
+
+    `way` [N, 3] and `outward` [N, 3] are unit vectors, `cover` [N] the layers of hair over the place.
+    """
+    half = outward + [0.0, 1.0, 0.0]
+    across = (way * half).sum(1) / np.linalg.norm(half, axis=1).clip(0.2)
+    return (1 - across**2).clip(0) ** SHEEN * np.exp(-0.5 * cover)
 
 
 def _covered_area(means: np.ndarray) -> float:

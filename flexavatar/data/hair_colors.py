@@ -57,16 +57,16 @@ class HairColor:
         color += grey * (self.grey - color)
         rooted = self.roots + (1 - self.roots) * (along / self.root_length).clip(0, 1)
         warm = 1 + 0.05 * r.normal(size=(strands, 3))[strand]
-        return (color * warm * (tone * rooted)[:, None]).clip(0.02, 1)
+        return (color * warm * (tone * rooted)[:, None]).clip(0.03, 1)
 
 
-def draw_color(r: Generator, base: np.ndarray) -> HairColor:
-    """A head's colours around a natural one [3]."""
+def draw_color(r: Generator, base: np.ndarray, natural: bool = False) -> HairColor:
+    """A head's colours around a natural one [3]; `natural`: without dye."""
     brightness = float(base.mean())
-    if r.random() < DYED:
+    if r.random() < DYED and not natural:
         base = (ANY_TINT[r.integers(len(ANY_TINT))] * np.exp(0.2 * r.normal(size=3))).clip(0.02, 0.9)
     lighter = (base ** r.uniform(0.6, 0.85) * [1.0, 0.93, 0.82]).clip(0.02, 0.9)
-    tipped = r.random() < TIPPED
+    tipped = r.random() < TIPPED and not natural
     vivid = r.random() < 0.3
     return HairColor(
         base=base,
@@ -81,8 +81,8 @@ def draw_color(r: Generator, base: np.ndarray) -> HairColor:
         else base ** r.uniform(0.88, 1),
         tip_from=r.uniform(0.25, 0.7) if tipped else 0.8,
         streak=lighter,
-        streaked=r.uniform(0.1, 0.5) if r.random() < STREAKED else 0.0,
+        streaked=r.uniform(0.1, 0.5) if r.random() < STREAKED and not natural else 0.0,
         grey=np.full(3, r.uniform(0.55, 0.85)) * [1.0, 0.99, 0.96],
         greyed=r.uniform(0.05, 0.9) if r.random() < GREYING and brightness < 0.4 else 0.0,
-        other_half=ANY_TINT[r.integers(len(ANY_TINT))] if r.random() < PARTED else None,
+        other_half=ANY_TINT[r.integers(len(ANY_TINT))] if r.random() < PARTED and not natural else None,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from numpy.random import Generator
 
@@ -27,10 +27,16 @@ NEAR_THE_SCALP = (
     "tonsure",
 )  # under hats
 
+Value = TypeVar("Value")
 Vector = tuple[float, float, float]
 FORWARD, UP_AND_BACK, BACK, DOWN = (0.0, -0.2, 1.0), (0.0, 0.7, -0.7), (0.0, 0.1, -1.0), (0.0, -1.0, 0.0)
 NOWHERE = (0.0, 0.0, 0.0)
 WHORL = ((0.008, 0.098, -0.130), (0.008, 0.098, -0.130))
+
+
+def everywhere(value: Value) -> tuple[Value, Value, Value, Value]:
+    """The same for front, top, side and back."""
+    return value, value, value, value
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class HairStyle:
     uneven: float = 0.12  # spread of the lengths
     part: tuple[Vector, Vector] = WHORL  # the segment that hair flows away from
     flow: float = 1.0
-    brush: tuple[Vector, Vector, Vector, Vector] = (NOWHERE,) * 4
+    brush: tuple[Vector, Vector, Vector, Vector] = everywhere(NOWHERE)
     brush_length: float = 0.06
     lift: tuple[float, float, float, float] = (0.35, 0.35, 0.3, 0.3)  # how much front, top, side, back stand off
     lift_length: float = 0.05
@@ -79,6 +85,7 @@ class HairStyle:
     ragged: float = 0.006  # metres, spread of fringe and hem
     open_face: float = 0.5
     drift: Vector = NOWHERE
+    split: float = -0.095  # metres: hair before this depth falls over the chest, other hair over the back
     locks: int = 500  # number of clumps
     clump: float = 0.5  # 0..1
     curl: tuple[float, float] = (0.0, 0.06)  # metres: amplitude, length of a turn
@@ -140,14 +147,18 @@ def _short(r: Generator, top: float, side: float, **fields) -> HairStyle:
 def _faded(r: Generator, low: float, high: float, top: float) -> HairStyle:
     """Tight sides that grow longer upwards."""
     kind = r.integers(4)
+    lift = r.uniform(0.3, 0.9)
     sweep = _side(r) * r.uniform(0.3, 1)
     brush = {
         0: (FORWARD, FORWARD, DOWN, DOWN),
         1: ((sweep, 0.3, 0.2), (sweep, 0.2, -0.2), DOWN, DOWN),
         2: (UP_AND_BACK, BACK, BACK, DOWN),
-        3: (NOWHERE,) * 4,
+        3: everywhere(NOWHERE),
     }[int(kind)]
-    made = _short(r, top, r.uniform(0.012, 0.03), brush=brush, fade=(low, high), shortest=r.uniform(0.0006, 0.003))
+    made = _short(
+        r, top, r.uniform(0.010, 0.025), brush=brush, fade=(low, high), shortest=r.uniform(0.0006, 0.003),
+        lift=(lift, lift, 0.3, 0.3), gravity=0.5,
+    )  # fmt: skip
     if kind == 3:
         coils = (r.uniform(0.003, 0.006), r.uniform(0.010, 0.02))
         made = replace(made, curl=coils, flat=0.0, together=0.7, lift=(1.5, 1.5, 0.6, 0.6), locks=700, ramp=0.01)
@@ -169,7 +180,8 @@ def _side_part(r: Generator, side: float) -> HairStyle:
 def _combed_back(r: Generator, height: float, top: float, side: float, **fields) -> HairStyle:
     """Off the forehead: `height` is how much the front rises first."""
     made = _short(
-        r, top, side, brush=((r.uniform(-0.4, 0.4), 0.6, -1.8), (0.0, 0.0, -2.0), (0.0, -0.15, -1.6), DOWN), brush_length=0.2,
+        r, top, side, brush=((r.uniform(-0.4, 0.4), 0.6, -1.8), (0.0, 0.0, -2.0), (0.0, -0.15, -1.6), DOWN),
+        brush_length=0.2,
         flow=0.15, lift=(height, 0.25 * height, 0.15, 0.15), lift_length=0.02 + 0.006 * height, gravity=0.4,
         gravity_length=0.12, layer=(0.002, r.uniform(0.008, 0.016)),
     )  # fmt: skip
@@ -184,7 +196,8 @@ def _hanging(r: Generator, length: float, wave: float = 0.0, part: float | None 
         lengths=_lengths(r, 0.95 * length, length, length, length), part=_parting(float(place)),
         brush=((0, 0, -0.3), (0, 0, -0.2), (0, -0.5, -0.4), DOWN), brush_length=r.uniform(0.04, 0.10), flow=1.0,
         lift=(r.uniform(0.2, 0.7), r.uniform(0.1, 0.4), 0.2, 0.2), layer=(0.002, r.uniform(0.010, 0.026)),
-        gravity=1.2, gravity_length=0.05, open_face=r.uniform(0.5, 0.9), drift=(0.0, 0.0, behind), uneven=0.1,
+        gravity=1.2, gravity_length=0.05, open_face=r.uniform(0.5, 0.9), drift=(0.0, 0.0, behind),
+        split=r.uniform(-0.15, -0.05), uneven=0.1,
         **_texture(r, wave),
     )  # fmt: skip
     return replace(made, **fields)
@@ -207,7 +220,8 @@ def _with_fringe(r: Generator, made: HairStyle, height: float) -> HairStyle:
     brush = (r.normal(0, 0.15), -0.6, 1.4), *made.brush[1:]
     part = (0.0, 0.106, -0.03), made.part[1]
     return replace(
-        made, fringe=height, lengths=(0.14, *others), brush=brush, part=part, open_face=0.0, ragged=r.uniform(0.002, 0.008),
+        made, fringe=height, lengths=(0.14, *others), brush=brush, part=part, open_face=0.0, ragged=r.uniform(0.002,
+        0.008),
         lift=(0.35, *made.lift[1:]),
     )  # fmt: skip
 
@@ -215,7 +229,7 @@ def _with_fringe(r: Generator, made: HairStyle, height: float) -> HairStyle:
 def _afro(r: Generator, length: float) -> HairStyle:
     return HairStyle(
         lengths=_lengths(r, 0.9 * length, length, 0.9 * length, 0.9 * length, 0.6 * length), flow=0.0,
-        lift=(3.0,) * 4, lift_length=1.0, gravity=r.uniform(0.0, 0.25), gravity_length=0.08, stiffness=0.75,
+        lift=everywhere(3.0), lift_length=1.0, gravity=r.uniform(0.0, 0.25), gravity_length=0.08, stiffness=0.75,
         jitter=r.uniform(0.1, 0.3), layer=(0.001, 0.3 * length), open_face=0.0, locks=int(r.uniform(500, 1500)),
         clump=r.uniform(0.1, 0.5), curl=(r.uniform(0.002, 0.004), r.uniform(0.010, 0.018)), flat=0.0, together=0.4,
         ramp=0.01, uneven=r.uniform(0.05, 0.12), hairline=r.uniform(-0.002, 0.008), fringe=r.uniform(0.05, 0.06),
@@ -238,15 +252,17 @@ def _tubes(r: Generator, length: float, tubes: Tubes, **fields) -> HairStyle:
         lengths=_lengths(r, length, length, length, length), part=_parting(float(part)), tubes=tubes,
         brush=((0, 0, -0.4), (0, 0, -0.2), (0, -0.5, -0.4), DOWN), lift=(0.5, 0.4, 0.4, 0.4), lift_length=0.03,
         layer=(tubes.radius, tubes.radius + r.uniform(0.004, 0.02)), jitter=0.03, uneven=0.1, open_face=0.9,
-        drift=(0, 0, r.uniform(-0.2, 0.2)), clump=0.0, curl=(r.uniform(0, 0.002), 0.05),
+        drift=(0, 0, r.uniform(-0.2, 0.2)), split=r.uniform(-0.15, -0.06), clump=0.0, curl=(r.uniform(0, 0.002), 0.05),
     )  # fmt: skip
     return replace(made, **fields)
 
 
 def _gathered(r: Generator, *ties: Tie, **fields) -> HairStyle:
     made = HairStyle(
-        lengths=_lengths(r, 0.3, 0.3, 0.3, 0.3), ties=ties, layer=(0.0015, r.uniform(0.005, 0.010)), clump=r.uniform(0, 0.3),
-        **{k: v for k, v in _texture(r).items() if k in ("curl", "flat", "together")}, ramp=0.25, hairline=r.uniform(0, 0.006),
+        lengths=_lengths(r, 0.3, 0.3, 0.3, 0.3), ties=ties, layer=(0.0015, r.uniform(0.005, 0.010)),
+        clump=r.uniform(0, 0.3),
+        **{k: v for k, v in _texture(r).items() if k in ("curl", "flat", "together")}, ramp=0.25,
+        hairline=r.uniform(0, 0.006),
         jitter=0.02, lift=(0.1, 0.1, 0.05, 0.05),
     )  # fmt: skip
     return replace(made, **fields)
@@ -255,11 +271,12 @@ def _gathered(r: Generator, *ties: Tie, **fields) -> HairStyle:
 def _tail(r: Generator, y: float, z: float, x: float = 0.0) -> Tie:
     kind = "braid" if r.random() < 0.15 else "tail"
     length = r.uniform(0.12, 0.35)
-    return Tie((x, y, z), kind, r.uniform(0.02, 0.04), length, stand_off=r.uniform(0.3, 1.2))
+    radius = r.uniform(0.012, 0.02) if kind == "braid" else r.uniform(0.02, 0.04)
+    return Tie((x, y, z), kind, radius, length, stand_off=r.uniform(0.3, 1.2))
 
 
 def _bun(r: Generator, y: float, z: float, small: bool = False) -> Tie:
-    radius = r.uniform(0.018, 0.026) if small else r.uniform(0.024, 0.038)
+    radius = r.uniform(0.021, 0.029) if small else r.uniform(0.026, 0.042)
     return Tie((0.0, y, z), "bun", radius, r.uniform(0.15, 0.25))
 
 
@@ -271,9 +288,10 @@ def _pigtails(r: Generator, kind: Literal["tail", "braid"]) -> HairStyle:
 
 
 FAMILIES: dict[str, Family] = {
-    "buzz": lambda r: _short(r, 0.006 * r.uniform(0.5, 1.6), 0.005 * r.uniform(0.4, 1.4), lift=(1.5,) * 4),
+    "buzz": lambda r: _short(r, 0.006 * r.uniform(0.5, 1.6), 0.005 * r.uniform(0.4, 1.4), lift=everywhere(1.5)),
     "crew_cut": lambda r: _short(
-        r, r.uniform(0.015, 0.03), r.uniform(0.006, 0.014), lift=(1.2, 1.2, 0.6, 0.6), fade=(-0.05, r.uniform(0.0, 0.04))
+        r, r.uniform(0.015, 0.03), r.uniform(0.006, 0.014), lift=(1.2, 1.2, 0.6, 0.6), fade=(-0.05, r.uniform(0.0,
+        0.04))
     ),
     "fade_low": lambda r: _faded(r, -0.06, r.uniform(-0.03, 0.0), r.uniform(0.02, 0.06)),
     "fade_mid": lambda r: _faded(r, -0.02, r.uniform(0.03, 0.05), r.uniform(0.02, 0.06)),
@@ -289,31 +307,37 @@ FAMILIES: dict[str, Family] = {
     "side_part_left": lambda r: _side_part(r, 1.0),
     "side_part_right": lambda r: _side_part(r, -1.0),
     "quiff": lambda r: _combed_back(
-        r, r.uniform(0.9, 1.7), r.uniform(0.06, 0.09), r.uniform(0.01, 0.02), fade=(-0.04, r.uniform(0.01, 0.05)), gravity=0.3
+        r, r.uniform(0.9, 1.7), r.uniform(0.06, 0.09), r.uniform(0.01, 0.02), fade=(-0.04, r.uniform(0.01, 0.05)),
+        gravity=0.3
     ),
     "pompadour": lambda r: _combed_back(
-        r, r.uniform(1.5, 2.6), r.uniform(0.10, 0.14), r.uniform(0.02, 0.04), layer=(0.004, r.uniform(0.02, 0.032)), clump=0.3
+        r, r.uniform(1.5, 2.6), r.uniform(0.10, 0.14), r.uniform(0.02, 0.04), layer=(0.004, r.uniform(0.02, 0.032)),
+        clump=0.3
     ),
     "slicked_back": lambda r: _combed_back(r, r.uniform(0.2, 0.7), r.uniform(0.12, 0.18), r.uniform(0.08, 0.14)),
     "spiky": lambda r: _short(
         r, r.uniform(0.035, 0.06), r.uniform(0.012, 0.025), lift=(2.0, 2.0, 1.0, 0.8), lift_length=0.2, clump=0.95,
-        locks=int(r.uniform(90, 200)), gravity=0.05, jitter=0.05,
+        locks=int(r.uniform(60, 120)), gravity=0.05, jitter=0.015,
     ),
     "mop_top": lambda r: _short(
-        r, r.uniform(0.09, 0.13), r.uniform(0.06, 0.09), layer=(0.002, 0.022), gravity=0.5, fringe=r.uniform(0.02, 0.035),
+        r, r.uniform(0.09, 0.13), r.uniform(0.06, 0.09), layer=(0.002, 0.022), gravity=0.5, fringe=r.uniform(0.02,
+        0.035),
         ragged=0.012, **{k: v for k, v in _texture(r, 0.7).items() if k == "curl"}, clump=0.8, locks=250,
     ),
     "curly_short": lambda r: _short(
-        r, r.uniform(0.05, 0.10), r.uniform(0.02, 0.06), layer=(0.002, 0.022), curl=(r.uniform(0.005, 0.009), r.uniform(0.02, 0.035)),
+        r, r.uniform(0.05, 0.10), r.uniform(0.02, 0.06), layer=(0.002, 0.022), curl=(r.uniform(0.005, 0.009),
+        r.uniform(0.02, 0.035)),
         flat=0.1, together=0.85, locks=int(r.uniform(200, 450)), clump=0.8, ramp=0.015, fringe=r.uniform(0.03, 0.05),
         lift=(1.3, 1.3, 1.0, 0.9), gravity=0.3,
     ),
     "bowl": lambda r: _short(
-        r, 0.16, 0.14, hem=(y := r.uniform(-0.01, 0.03), y - 0.01), fringe=y, layer=(0.002, 0.014), gravity=1.0,
-        ragged=0.003, lift=(0.3,) * 4, uneven=0.03,
+        r, 0.16, 0.14, hem=(y := r.uniform(-0.01, 0.03), y - 0.01), fringe=max(y, 0.018), layer=(0.002, 0.010),
+        gravity=1.2,
+        ragged=0.003, lift=everywhere(0.3), uneven=0.03,
     ),
     "pixie": lambda r: _short(
-        r, r.uniform(0.06, 0.10), r.uniform(0.035, 0.055), brush=((_side(r) * 0.9, 0, 0.7), (0, 0, 0.6), (0, -0.7, 0.3), DOWN),
+        r, r.uniform(0.06, 0.10), r.uniform(0.035, 0.055), brush=((_side(r) * 0.9, 0, 0.7), (0, 0, 0.6), (0, -0.7,
+        0.3), DOWN),
         fringe=r.uniform(0.022, 0.05), ragged=0.012, layer=(0.002, 0.014), gravity=0.6,
     ),
     "mullet": lambda r: replace(
@@ -324,17 +348,20 @@ FAMILIES: dict[str, Family] = {
     "bob_chin": lambda r: _bob(r, r.uniform(-0.115, -0.085)),
     "bob_long": lambda r: _bob(r, r.uniform(-0.165, -0.135)),
     "layered": lambda r: _hanging(
-        r, r.uniform(0.17, 0.26), 0.3, lengths=(r.uniform(0.10, 0.16), 0.14, 0.17, 0.19, 0.23, 0.26), uneven=0.25, ragged=0.01
+        r, r.uniform(0.17, 0.26), 0.3, lengths=(r.uniform(0.10, 0.16), 0.14, 0.17, 0.19, 0.23, 0.26), uneven=0.25,
+        ragged=0.01
     ),
     "shag": lambda r: _with_fringe(
-        r, _hanging(r, 0.2, 0.6, lengths=(0.1, 0.10, 0.13, 0.16, 0.2, 0.24), uneven=0.3, locks=250, clump=0.8), r.uniform(0.015, 0.03)
+        r, _hanging(r, 0.2, 0.6, lengths=(0.1, 0.10, 0.13, 0.16, 0.2, 0.24), uneven=0.3, locks=250, clump=0.8),
+        r.uniform(0.015, 0.03)
     ),
     "shoulder_straight": lambda r: _hanging(r, 0.36, hem=(r.uniform(-0.20, -0.15), r.uniform(-0.20, -0.16))),
     "shoulder_wavy": lambda r: _hanging(r, r.uniform(0.24, 0.30), r.uniform(0.7, 1.3)),
     "long_straight": lambda r: _hanging(r, r.uniform(0.36, 0.5)),
     "long_wavy": lambda r: _hanging(r, r.uniform(0.36, 0.5), r.uniform(0.8, 1.8)),
     "long_curly": lambda r: _curly(r, r.uniform(0.30, 0.42), (r.uniform(0.006, 0.011), r.uniform(0.03, 0.05))),
-    "long_coily": lambda r: _curly(r, r.uniform(0.20, 0.32), (r.uniform(0.004, 0.006), r.uniform(0.014, 0.022)), jitter=0.08),
+    "long_coily": lambda r: _curly(r, r.uniform(0.20, 0.32), (r.uniform(0.004, 0.006), r.uniform(0.014, 0.022)),
+    jitter=0.08),
     "curly_bob": lambda r: _curly(
         r, r.uniform(0.15, 0.21), (r.uniform(0.005, 0.010), r.uniform(0.022, 0.04)), drift=(0, 0, 0), gravity=0.6
     ),
@@ -342,19 +369,23 @@ FAMILIES: dict[str, Family] = {
     "afro_medium": lambda r: _afro(r, r.uniform(0.045, 0.065)),
     "afro_large": lambda r: _afro(r, r.uniform(0.08, 0.11)),
     "locs_short": lambda r: _tubes(
-        r, r.uniform(0.08, 0.13), Tubes(int(r.uniform(90, 150)), r.uniform(0.004, 0.006), 1, 0.03), lift=(1.0,) * 4,
+        r, r.uniform(0.08, 0.13), Tubes(int(r.uniform(90, 150)), r.uniform(0.004, 0.006), 1, 0.03),
+        lift=everywhere(1.0),
         gravity=0.7, open_face=0.4, fringe=0.03,
     ),
-    "locs_long": lambda r: _tubes(r, r.uniform(0.26, 0.42), Tubes(int(r.uniform(100, 150)), r.uniform(0.005, 0.0075), 1, 0.03)),
+    "locs_long": lambda r: _tubes(r, r.uniform(0.26, 0.42), Tubes(int(r.uniform(100, 150)), r.uniform(0.005, 0.0075),
+    1, 0.03)),
     "twists": lambda r: _tubes(
-        r, r.uniform(0.10, 0.24), Tubes(int(r.uniform(80, 130)), r.uniform(0.004, 0.006), 2, r.uniform(0.012, 0.02)), fringe=0.03
+        r, r.uniform(0.10, 0.24), Tubes(int(r.uniform(80, 130)), r.uniform(0.004, 0.006), 2, r.uniform(0.012, 0.02)),
+        fringe=0.03
     ),
     "box_braids": lambda r: _tubes(
         r, r.uniform(0.28, 0.42), Tubes(int(r.uniform(110, 180)), r.uniform(0.004, 0.0055), 3, r.uniform(0.015, 0.025))
     ),
     "cornrows": lambda r: _tubes(
         r, r.uniform(0.27, 0.40), Tubes(0, r.uniform(0.0035, 0.005), 3, 0.016, rows=int(r.uniform(7, 13))),
-        part=((0.09, 0.05, 0.06), (-0.09, 0.05, 0.06)), layer=(0.0025, 0.003), lift=(0.0,) * 4, brush=(NOWHERE,) * 4,
+        part=((0.09, 0.05, 0.06), (-0.09, 0.05, 0.06)), layer=(0.0025, 0.003), lift=everywhere(0.0),
+        brush=everywhere(NOWHERE),
         gravity=0.8, gravity_length=0.25, open_face=0.0, curl=(0.0, 0.05), uneven=0.03, jitter=0.0,
     ),
     "ponytail_high": lambda r: _gathered(r, _tail(r, r.uniform(0.06, 0.10), -0.15)),
@@ -370,44 +401,56 @@ FAMILIES: dict[str, Family] = {
     "pigtail_braids": lambda r: _pigtails(r, "braid"),
     "half_up": lambda r: replace(
         _hanging(r, r.uniform(0.26, 0.42), r.uniform(0, 0.8)),
-        ties=(Tie((0, r.uniform(0.04, 0.08), -0.165), "tail", 0.022, r.uniform(0.15, 0.3), above=r.uniform(0.04, 0.06), stand_off=0.0),),
+        ties=(Tie((0, r.uniform(0.04, 0.08), -0.165), "tail", 0.022, r.uniform(0.15, 0.3), above=r.uniform(0.04,
+        0.06), stand_off=0.0),),
     ),
     "undercut": lambda r: _combed_back(
-        r, r.uniform(0.5, 1.4), r.uniform(0.09, 0.13), 0.06, fade=(y := r.uniform(0.04, 0.06), y + 0.006), shortest=r.uniform(0.001, 0.004)
+        r, r.uniform(0.5, 1.4), r.uniform(0.09, 0.13), 0.06, fade=(y := r.uniform(0.04, 0.06), y + 0.006),
+        shortest=r.uniform(0.001, 0.004)
     ),
     "mohawk": lambda r: _short(
-        r, r.uniform(0.04, 0.10), 0.05, strip=r.uniform(0.018, 0.03), lift=(3.0,) * 4, lift_length=0.3, gravity=0.0, flow=0.2,
-        shortest=r.uniform(0.0004, 0.004), clump=0.8, locks=150, recede=0.0, jitter=0.03, layer=(0.001, 0.003), stiffness=0.8,
+        r, r.uniform(0.04, 0.10), 0.05, strip=r.uniform(0.018, 0.03), lift=everywhere(3.0), lift_length=0.3,
+        gravity=0.0,
+        flow=0.2,
+        shortest=r.uniform(0.0004, 0.004), clump=0.8, locks=150, recede=0.0, jitter=0.03, layer=(0.001, 0.003),
+        stiffness=0.8,
     ),
     "receding": lambda r: _short(
-        r, r.uniform(0.015, 0.05), r.uniform(0.008, 0.03), recede=r.uniform(0.025, 0.045), hairline=r.uniform(0.005, 0.018),
-        dense=0.75, brush=(BACK, BACK, DOWN, DOWN) if r.random() < 0.5 else (NOWHERE,) * 4,
+        r, r.uniform(0.015, 0.05), r.uniform(0.008, 0.03), recede=r.uniform(0.025, 0.045), hairline=r.uniform(0.005,
+        0.018),
+        dense=0.75, brush=(BACK, BACK, DOWN, DOWN) if r.random() < 0.5 else everywhere(NOWHERE),
     ),
     "thinning_crown": lambda r: _short(
-        r, r.uniform(0.015, 0.04), r.uniform(0.01, 0.03), thin_crown=r.uniform(0.03, 0.055), recede=r.uniform(0.01, 0.035),
+        r, r.uniform(0.010, 0.028), r.uniform(0.008, 0.025), thin_crown=r.uniform(0.035, 0.065),
+        recede=r.uniform(0.01, 0.035),
         dense=0.75,
     ),
     "tonsure": lambda r: _short(
-        r, 0.02, r.uniform(0.006, 0.025), bald_above=r.uniform(0.045, 0.07), recede=0.03, dense=0.8, lift=(0.3,) * 4
+        r, 0.02, r.uniform(0.006, 0.025), bald_above=r.uniform(0.045, 0.07), recede=0.03, dense=0.8,
+        lift=everywhere(0.12), gravity=0.6
     ),
     "straight_fringe": lambda r: _with_fringe(r, _hanging(r, r.uniform(0.3, 0.45), hem=None), r.uniform(0.016, 0.032)),
     "side_fringe": lambda r: _hanging(
         r, r.uniform(0.25, 0.45), r.uniform(0, 0.6), part=(x := _side(r) * r.uniform(0.035, 0.05)), open_face=0.15,
-        brush=((-3 * x / abs(x), -0.3, 1.2), (0, 0, -0.2), (0, -0.5, -0.3), DOWN), fringe=r.uniform(0.012, 0.03), ragged=0.012,
+        brush=((-3 * x / abs(x), -0.3, 1.2), (0, 0, -0.2), (0, -0.5, -0.3), DOWN), fringe=r.uniform(0.012, 0.03),
+        ragged=0.012,
     ),
     "curtain_fringe": lambda r: _hanging(
-        r, r.uniform(0.25, 0.42), r.uniform(0.1, 0.6), part=r.normal(0, 0.006), lengths=(r.uniform(0.13, 0.18), 0.3, 0.33, 0.33, 0.36, 0.38),
+        r, r.uniform(0.25, 0.42), r.uniform(0.1, 0.6), part=r.normal(0, 0.006), lengths=(r.uniform(0.13, 0.18), 0.3,
+        0.33, 0.33, 0.36, 0.38),
         lift=(r.uniform(0.8, 1.3), 0.3, 0.2, 0.2), uneven=0.2, open_face=0.55, fringe=0.0,
     ),
     "tucked": lambda r: _hanging(
         r, r.uniform(0.22, 0.42), drift=(0, 0, -0.1), open_face=1.0, layer=(0.002, 0.014),
         ties=tuple(
-            Tie((s * 0.08, 0.012, -0.105), "loose", r.uniform(0.008, 0.016), r.uniform(0.14, 0.3), before=-0.085, stand_off=0.05)
+            Tie((s * 0.08, 0.012, -0.105), "loose", r.uniform(0.008, 0.016), r.uniform(0.14, 0.3), before=-0.085,
+            stand_off=0.05)
             for s in (1, -1)
         ),
     ),
-    "one_shoulder": lambda r: _gathered(
-        r, Tie((_side(r) * 0.055, r.uniform(-0.08, -0.05), -0.12), "loose", r.uniform(0.03, 0.045), r.uniform(0.2, 0.35), stand_off=0.1),
-        layer=(0.003, r.uniform(0.015, 0.03)), curl=(r.uniform(0, 0.005), 0.06), ramp=0.15, clump=0.4,
+    "one_shoulder": lambda r: _hanging(
+        r, r.uniform(0.32, 0.45), r.uniform(0, 0.8), part=-0.04 * (side := _side(r)), gravity=1.2,
+        brush=((0.4 * side, 0, -0.3), (0.6 * side, 0, -0.2), (0, -0.5, -0.6), DOWN),
+        drift=(1.8 * side, 0.0, r.uniform(0.2, 0.5)), split=-0.16,
     ),
 }  # fmt: skip

@@ -34,8 +34,9 @@ class Traits:
     face: str  # portrait or skin
     painted: bool  # the face is a MakeHuman skin
     scalp: Literal["hair", "stubble", "bald"]
-    hair: str | None  # style
+    hair: str | None  # family of FAMILIES, or MakeHuman mesh
     hair_color: tuple[float, float, float]  # RGB 0..1
+    beard: str | None  # of BEARDS
     clothes: str | None  # None: the bust is painted
     hat: str | None
 

@@ -13,10 +13,12 @@ from torch import Tensor
 from flexavatar.avatar import RESTING_SHAPES
 from flexavatar.camera import Camera
 from flexavatar.data.assets import SCLERA, HeadAssets
+from flexavatar.data.beards import BEARDS, grow_beard
+from flexavatar.data.beards import LIMIT as BEARD_LIMIT
 from flexavatar.data.cards import Cards
 from flexavatar.data.faces import Face
 from flexavatar.data.hair import cover_of, grow_strands, placed_strands
-from flexavatar.data.hair_colors import draw_color
+from flexavatar.data.hair_colors import HairColor, draw_color
 from flexavatar.data.hair_styles import FAMILIES, HELD_OUT_FAMILIES, draw_style
 from flexavatar.data.hair_styles import NEAR_THE_SCALP as FAMILIES_NEAR_THE_SCALP
 from flexavatar.data.head import SyntheticHead, Traits
@@ -35,7 +37,7 @@ TRIES = 20  # portraits in a row that may be unusable
 PAINTED_SHARE = 0.12  # heads with a MakeHuman skin
 PAINTED_LIGHT, PHOTO_LIGHT = (0.9, 1.0), (0.5, 1.13)  # contrast and gain; photographed skin is darker than skin
 PAINTED_EYES, EYES_TO_SKIN, EYE_LEVELS = 0.9, 1.1, (0.35, 0.95)  # brightness of the white of the eye
-BALD, STUBBLE, BEARD = 0.09, 0.08, 0.10  # shares of heads
+BALD, STUBBLE, BEARD, BEARDED = 0.09, 0.08, 0.10, 0.10  # shares of heads; painted stubble and grown beards
 STRAND_SHARE = 0.85  # of heads with hair: it is grown strand by strand; the others wear MakeHuman's meshes
 OVER_CLOTHES, OVER_SKIN = 0.014, 0.003  # metres that hair stands off the shoulders
 PAINTED_SCALP = 0.75  # brightness over that of the skin below which a scalp has painted hair that must not show
@@ -83,7 +85,7 @@ class SyntheticHeads:
     def __getitem__(self, index: int) -> SyntheticHead:
         if not 0 <= index < self.length:
             raise IndexError(index)
-        strands = _StrandHair(self.generator(index, "hair"), self._families)
+        strands = _StrandHair(self.generator(index, "hair"), self.generator(index, "beard"), self._families)
         return _Draw(self.assets, self.generator(index)).head(index, self._face, self._hair, strands)
 
     def views(self, index: int, count: int, size: int = 256) -> Views:
@@ -126,30 +128,61 @@ def _fringe_cut(cards: Cards, height: float) -> Cards:
     return cards.select(~((z > FRINGE_DEPTH) & (x.abs() < FRINGE_SIDE) & (y < ragged)))
 
 
+@dataclass(frozen=True)
+class _Grown:
+    """Strand hair of one head."""
+
+    name: str
+    piece: Piece
+    color: Tensor  # [3] of all strands
+    cover: Tensor  # [G] 0..1 how much the skin shows of its roots
+    root_color: Tensor  # [3]
+
+
 class _StrandHair:
     """The random choices of one head's strand hair: numbers of their own, so that they change nothing else."""
 
-    def __init__(self, generator: torch.Generator, families: list[str]) -> None:
-        seed = int(torch.randint(2**62, (), generator=generator))
-        self._random, self._families = np.random.default_rng(seed), families
+    def __init__(self, hair: torch.Generator, beard: torch.Generator, families: list[str]) -> None:
+        self._hair, self._beard = (
+            np.random.default_rng(int(torch.randint(2**62, (), generator=generator))) for generator in (hair, beard)
+        )
+        self._families = families
 
     def worn(self) -> bool:
-        return self._random.random() < STRAND_SHARE
+        return self._hair.random() < STRAND_SHARE
 
-    def dress(
-        self, assets: HeadAssets, shape: Tensor, base: Tensor, under_hat: bool, clothed: bool
-    ) -> tuple[str, Piece, Tensor, Tensor, Tensor]:
-        """The family, the hair, its colour [3], and how much the scalp shows of it [G] in which colour [3]."""
-        r, rig = self._random, assets.rig
+    def hair(self, assets: HeadAssets, shape: Tensor, base: Tensor, under_hat: bool, clothed: bool) -> _Grown:
+        r = self._hair
         families = [name for name in self._families if not under_hat or name in FAMILIES_NEAR_THE_SCALP]
         family = families[r.integers(len(families))]
         style = draw_style(family, r)
         color = draw_color(r, base.numpy().astype(np.float64))
         strands = grow_strands(style, r, OVER_CLOTHES if clothed else OVER_SKIN)
-        vertices = rig.pose(shape.to(rig.mean.device), rig.mean.new_zeros(len(BLENDSHAPE_INDEX))).cpu().numpy()
-        piece = placed_strands(strands, color, r, vertices, gloss=float(r.uniform(0.3, 2.0)))
-        tensor = lambda value: torch.from_numpy(np.asarray(value)).float()  # noqa: E731
-        return family, moved(piece, rig.mean.device), tensor(color.mean), tensor(cover_of(style)), tensor(color.at_root)
+        piece = placed_strands(strands, color, r, _at_rest(assets, shape), float(r.uniform(0.3, 2.0)))
+        return _grown(assets, family, piece, color, cover_of(style))
+
+    def beard(self, assets: HeadAssets, shape: Tensor, base: Tensor) -> _Grown | None:
+        r = self._beard
+        if r.random() >= BEARDED:
+            return None
+        kind = list(BEARDS)[r.integers(len(BEARDS))]
+        color = draw_color(r, base.numpy().astype(np.float64), natural=True)
+        strands, cover = grow_beard(BEARDS[kind](r), r)
+        gloss = float(r.uniform(0.1, 0.8))
+        piece = placed_strands(strands, color, r, _at_rest(assets, shape), gloss, BEARD_LIMIT, moving=True)
+        return _grown(assets, kind, piece, color, cover)
+
+
+def _at_rest(assets: HeadAssets, shape: Tensor) -> np.ndarray:
+    """Vertices [V, 3] of a head without any expression."""
+    rig = assets.rig
+    return rig.pose(shape.to(rig.mean.device), rig.mean.new_zeros(len(BLENDSHAPE_INDEX))).cpu().numpy()
+
+
+def _grown(assets: HeadAssets, name: str, piece: Piece, color: HairColor, cover: np.ndarray) -> _Grown:
+    tensor = lambda value: torch.from_numpy(np.asarray(value)).float()  # noqa: E731
+    device = assets.rig.mean.device
+    return _Grown(name, moved(piece, device), tensor(color.mean), tensor(cover).to(device), tensor(color.at_root))
 
 
 class _Draw:
@@ -196,9 +229,9 @@ class _Draw:
             # Drawn even if it is not worn, so that all that is drawn after it stays the same.
             worn: Piece = self._hair_piece(assets.hair[hair], hair_color, hat is not None)
             if strands.worn():
-                hair, worn, strand_color, cover, root_color = strands.dress(
-                    assets, shape, hair_color, hat is not None, clothes is not None
-                )
+                grown = strands.hair(assets, shape, hair_color, hat is not None, clothes is not None)
+                hair, worn, strand_color = grown.name, grown.piece, grown.color
+                cover, root_color = grown.cover, grown.root_color
             pieces.append(worn)
         brows = None
         if face.painted and assets.brows:
@@ -214,6 +247,12 @@ class _Draw:
         if hat is not None:
             pieces.append(self._clothes_piece(assets.hats[hat], self._cloth_color()))
 
+        albedo = self._skin(face, hair_color, scalp, cover, root_color.to(device), clothes is None, cloth)
+        beard = strands.beard(assets, shape, hair_color)
+        if beard is not None:
+            pieces.insert(0, beard.piece)
+            albedo = albedo + beard.cover[:, None] * (0.6 * beard.root_color.to(device) - albedo)
+
         return SyntheticHead(
             index=index,
             traits=Traits(
@@ -222,15 +261,13 @@ class _Draw:
                 scalp=scalp,
                 hair=hair,
                 hair_color=tuple(strand_color.tolist()),
+                beard=None if beard is None else beard.name,
                 clothes=clothes,
                 hat=hat,
             ),
             shape=shape.to(device),
             rest=self._rest().to(device),
-            albedo=self._under_strands(
-                self._skin(face, hair_color, scalp, cover.to(device), root_color.to(device), clothes is None, cloth),
-                brows,
-            ),
+            albedo=self._under_strands(albedo, brows),
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
             light=sample_light(self.generator, *(PAINTED_LIGHT if face.painted else PHOTO_LIGHT)).to(device),

@@ -119,9 +119,14 @@ class StrandPiece:
     gloss: float = 0.0
     labelled: bool = True
     covered: None = None
+    roots: Tensor | None = None  # [S] anchors that take a beard with them
+    rest: Tensor | None = None  # [S, 3] metres, where these are at rest
 
     def placed(self, rig: Rig, straight: Tensor, beside: Tensor, rotation: Tensor) -> Placed:
-        ends = _with_torso(self.ends, self.torso_weights, rig, rotation)
+        ends = self.ends
+        if self.roots is not None and self.rest is not None:
+            ends = ends + (rig.anchors.positions(straight)[self.roots] - self.rest)[:, None]
+        ends = _with_torso(ends, self.torso_weights, rig, rotation)
         way = ends[:, 1] - ends[:, 0]
         length = way.norm(dim=-1, keepdim=True).clamp_min(1e-6)
         strands = way / length

@@ -11,6 +11,8 @@ from scipy.ndimage import map_coordinates
 
 from flexavatar.avatar import head_motion
 from flexavatar.data import HeadAssets, SyntheticHead, SyntheticHeads, heads
+from flexavatar.data.beards import BEARDS, grow_beard
+from flexavatar.data.beards import LIMIT as BEARD_LIMIT
 from flexavatar.data.body import CELL, CORNER, Body, carry
 from flexavatar.data.hair import LIMIT, Ground, Strands, cover_of, grow_strands, placed_strands
 from flexavatar.data.hair_colors import draw_color
@@ -20,6 +22,8 @@ from flexavatar.data.pieces import StrandPiece
 from flexavatar.expression import Expression, rotation_from_angles
 from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
+from flexavatar.texture.outside import outside_of
+from flexavatar.texture.regions import atlas_regions
 
 needs_data = pytest.mark.skipif("FLEXAVATAR_DATA" not in os.environ, reason="FLEXAVATAR_DATA is not set")
 BROWN = np.array([0.3, 0.2, 0.1])
@@ -101,9 +105,6 @@ def test_lone_hairs_are_no_surface() -> None:
     means = frames.means[top] + torch.stack([hairs, 0.01 + 0 * hairs, 0 * hairs], -1)
     long = torch.tensor([0.0002, 0.0002, 0.01]).expand(12, 3)
     cover = Gaussians(means, torch.tensor([[1.0, 0, 0, 0]]).expand(12, 4), long, torch.ones(12), torch.ones(12, 3))
-    from flexavatar.texture.outside import outside_of
-    from flexavatar.texture.regions import atlas_regions
-
     regions, valid = atlas_regions(rig), rig.atlas.valid.numpy()
     outside = outside_of(rig, torch.from_numpy(regions.scalp[valid]), torch.from_numpy(regions.torso[valid]))
     shown = torch.ones(len(frames.means), dtype=torch.bool)
@@ -146,6 +147,29 @@ def test_hair_on_the_shoulders_stays_there(assets: HeadAssets, monkeypatch: pyte
     drift = (moved - still).norm(dim=-1)
     assert drift[still[:, 1] < -0.21].quantile(0.9) < 0.012
     assert drift[still[:, 1] > 0.05].mean() > 0.02
+
+
+@needs_data
+def test_beards_follow_the_jaw(assets: HeadAssets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "BEARDED", 1.0)
+    monkeypatch.setattr(heads, "BEARDS", {"goatee": BEARDS["goatee"]})
+    head = SyntheticHeads(assets)[0]
+    assert head.traits.beard == "goatee" and 1_000 < len(head.pieces[0].colors) <= BEARD_LIMIT
+    beard = slice(len(head.albedo), len(head.albedo) + len(head.pieces[0].colors))
+    shut, open_ = (head.splats(Expression.of(name)).means[beard] for name in ("neutral", "open mouth"))
+    low = shut[:, 1] < -0.085
+    assert (shut - open_)[low][:, 1].mean() > 0.005
+    assert (shut - open_)[shut[:, 1] > -0.06].norm(dim=-1).mean() < 0.004
+
+
+def test_every_beard_lies_on_skin() -> None:
+    ground = Ground.load()
+    for kind, draw in BEARDS.items():
+        r = np.random.default_rng(0)
+        strands, cover = grow_beard(draw(r), r)
+        assert np.isfinite(strands.points).all() and len(strands.points) > 500, kind
+        assert cover.max() <= 1 and not cover[~ground.face].any()
+        assert (ground.places[cover > 0.1][:, 1] < 0.03).all()
 
 
 @needs_data
