@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GAIN, TINT, GAMMA = 0.35, 0.06, 0.22  # spread of the logarithms of a camera's tone
+GAIN, TINT, GAMMA = 0.3, 0.06, 0.2  # spread of the logarithms of a camera's tone
 SHOULDER = 0.8  # brightness from which highlights roll off
 BLUR, NOISE, QUALITY = (0.3, 1.2), (0.0, 0.02), (45, 98)  # pixels; of 0..1; JPEG
 FLAWED = 0.5  # share of photos with each flaw
@@ -25,7 +25,7 @@ class Tone:
     @staticmethod
     def sample(generator: torch.Generator, strength: float = 1.0) -> Tone:
         normal = strength * torch.randn(5, generator=generator)
-        gain = torch.exp(GAIN * normal[0].clamp(-1.8, 1.2) + TINT * normal[1:4])
+        gain = torch.exp(GAIN * normal[0].clamp(-1.5, 1.2) + TINT * normal[1:4])
         return Tone(gain, float(torch.exp(GAMMA * normal[4])))
 
     def __call__(self, colors: Tensor) -> Tensor:
