@@ -151,7 +151,8 @@ def grow(
                     wx = wx * (1 - 0.9 * lying) - beyond * (1.0 if x > 0 else -1.0)
                     wz += 1.2 * lying * (1.0 if before else -1.0)
                 if y < -0.02:
-                    wx += how.drift[0]
+                    if x * how.drift[0] < SPREAD[1] * abs(how.drift[0]):
+                        wx += how.drift[0]
                     wy += how.drift[1]
                     wz += how.drift[2]
                 keep = how.stiffness
