@@ -97,6 +97,7 @@ def grow(
     ax, ay, az = part[0]
     ex, ey, ez = part[1, 0] - ax, part[1, 1] - ay, part[1, 2] - az
     span = ex * ex + ey * ey + ez * ez + 1e-9
+    left = 0.0
     for i in range(len(root)):
         x, y, z = root[i, 0], root[i, 1], root[i, 2]
         dx, dy, dz = normal[i, 0], normal[i, 1], normal[i, 2]
@@ -151,7 +152,8 @@ def grow(
                     wx = wx * (1 - 0.9 * lying) - beyond * (1.0 if x > 0 else -1.0)
                     wz += 1.2 * lying * (1.0 if before else -1.0)
                 if y < -0.02:
-                    wx += how.drift[0]
+                    if x * how.drift[0] < SPREAD[1] * abs(how.drift[0]):
+                        wx += how.drift[0]
                     wy += how.drift[1]
                     wz += how.drift[2]
                 keep = how.stiffness
@@ -163,6 +165,8 @@ def grow(
             px, py, pz = x, y, z
             x, y, z = x + dx / size * stride, y + dy / size * stride, z + dz / size * stride
             least = min(layer[i], 0.8 * s)
+            if tied:
+                least = min(least, 0.4 * left)
             for _ in range(2):
                 d, nx, ny, nz = sample(distance, x, y, z)
                 lack = least + _cover(y, how.clothes) - d
@@ -181,6 +185,8 @@ def grow(
                 break
             points[i, k, 0], points[i, k, 1], points[i, k, 2] = x, y, z
             count[i] = k + 1
+        if tied and not arrived[i]:
+            count[i] = 1
 
 
 @nb.njit(cache=True, error_model="numpy")
@@ -258,7 +264,8 @@ def clump(guide, strength, points, count):
 
 @nb.njit(cache=True, error_model="numpy")
 def curl(distance, step, clothes, amplitude, wavelength, phase, flat, ramp, least, points, count):
-    """Turn strands about their own way: coils of `amplitude` [S] metres, waves where `flat` is 1; then out of the skin.
+    """Turn strands about their own way: coils of `amplitude` [S] metres, the other way round where
+    `wavelength` [S] is negative, waves where `flat` is 1; then out of the skin.
 
     `ramp` metres from the root on.
     """

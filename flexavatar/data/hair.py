@@ -215,6 +215,7 @@ def _curled(
     apart = 1 - style.together
     phase = (2 * math.pi * r.random(strands))[own] + 2.5 * apart * r.normal(size=strands)
     waves = wavelength * np.exp((0.15 * r.normal(size=strands))[own] + 0.15 * apart * r.normal(size=strands))
+    waves *= np.where(r.random(strands) < 0.5, 1.0, -1.0)[own]
     sizes = amplitude * np.exp((0.25 * r.normal(size=strands))[own] + 0.2 * r.normal(size=strands))
     curl(
         Body.load().distance, how.step, how.clothes, sizes, waves, phase, style.flat, style.ramp, 0.001, points, count
@@ -270,8 +271,7 @@ def _hanging_line(tie: Tie, place: np.ndarray, how: Growth, r: Generator) -> np.
     points, count = np.zeros((1, size, 3), np.float32), np.ones(1, np.int64)
     free = how._replace(
         lift_length=0.04, flow=0.0, gravity=1.0, gravity_length=0.05, jitter=0.0, open_face=0.0, stiffness=0.8,
-        drift=(0.4 * float(np.sign(place[0])), 0.0, 0.8) if tie.kind == "loose" and tie.before < -0.5 else (0.0, 0.0,
-        0.0),
+        drift=(0.0, 0.0, 0.0),
     )  # fmt: skip
     wide = 0.8 * tie.radius + 0.002
     aside = 0.3 * r.normal(size=3) * [1, 0, 0]

@@ -383,7 +383,7 @@ FAMILIES: dict[str, Family] = {
         r, r.uniform(0.28, 0.42), Tubes(int(r.uniform(110, 180)), r.uniform(0.004, 0.0055), 3, r.uniform(0.015, 0.025))
     ),
     "cornrows": lambda r: _tubes(
-        r, r.uniform(0.27, 0.40), Tubes(0, r.uniform(0.0035, 0.005), 3, 0.016, rows=int(r.uniform(7, 13))),
+        r, r.uniform(0.27, 0.40), Tubes(0, r.uniform(0.004, 0.006), 3, 0.016, rows=int(r.uniform(9, 15))),
         part=((0.09, 0.05, 0.06), (-0.09, 0.05, 0.06)), layer=(0.0025, 0.003), lift=everywhere(0.0),
         brush=everywhere(NOWHERE),
         gravity=0.8, gravity_length=0.25, open_face=0.0, curl=(0.0, 0.05), uneven=0.03, jitter=0.0,

@@ -159,7 +159,7 @@ def test_beards_follow_the_jaw(assets: HeadAssets, monkeypatch: pytest.MonkeyPat
     shut, open_ = (head.splats(Expression.of(name)).means[beard] for name in ("neutral", "open mouth"))
     low = shut[:, 1] < -0.085
     assert (shut - open_)[low][:, 1].mean() > 0.005
-    assert (shut - open_)[shut[:, 1] > -0.06].norm(dim=-1).mean() < 0.004
+    assert (shut - open_)[shut[:, 1] > -0.06].norm(dim=-1).mean() < 0.008
 
 
 def test_every_beard_lies_on_skin() -> None:
