@@ -44,7 +44,7 @@ Progress = Callable[[str, float], None]  # (name of the stage that starts now, s
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp", ".ogv", ".wmv")
 RIG = "rig"  # the model without a network: the morphable head, textured by unwrapping the photo
-DEFAULT_MODEL = "flex-s"  # comes with this package
+DEFAULT_MODEL = "flex-s2"  # comes with this package, as does flex-s, which earlier avatars were made with
 
 
 class FlexAvatarPipeline:

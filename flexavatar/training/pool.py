@@ -108,7 +108,10 @@ class _Worker:
     def __init__(self, plan: Plan) -> None:
         import torch
 
+        from flexavatar.render import set_threads
+
         torch.set_num_threads(1)
+        set_threads(1)  # else every worker draws on all cores, and they wait for each other
         self.plan = plan
         self.portraits = {path.stem: path for path in plan.portraits}
         self._heads: SyntheticHeads | None = None

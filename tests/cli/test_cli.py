@@ -15,6 +15,7 @@ from plyfile import PlyData
 
 from flexavatar import Avatar, __version__
 from flexavatar.cli import main
+from flexavatar.pipeline import DEFAULT_MODEL
 from tests.conftest import EXAMPLE
 
 
@@ -44,7 +45,7 @@ def test_create_with_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert Image.open(tmp_path / "a.png").size[0] >= 256
     made = Avatar.load(output)
     assert len(made.gaussians()) == result["gaussians"]
-    assert made.metadata["model"] == "flex-s"
+    assert made.metadata["model"] == DEFAULT_MODEL
 
 
 def test_plain_output_names_the_files(tmp_path: Path, avatar_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

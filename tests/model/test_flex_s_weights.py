@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,8 +55,18 @@ def test_weights_are_small_and_half_precision() -> None:
     assert all(torch.isfinite(tensor).all() for tensor in from_pretrained(DEFAULT_MODEL).state_dict().values())
 
 
+def test_avatars_of_the_first_weights_stay_readable(pipeline: FlexAvatarPipeline, tmp_path: Path) -> None:
+    """Avatars name the weights that they were made with, and no release may take these away."""
+    with FlexAvatarPipeline.from_pretrained("flex-s", device="cpu") as earlier:
+        earlier.create(EXAMPLE, quality="instant").save(tmp_path / "me.flexavatar")
+    made = Avatar.load(tmp_path / "me.flexavatar")
+    assert made.network is not None
+    assert made.network.source.sha256 == "2ff54ad31b66e0b145efda641bdae6dd3ef34dda6db3635ea4e1933e421daf0e"
+    assert np.ptp(made.render(size=SIZE)) > 200
+
+
 def test_hair_has_volume_all_round(avatar: Avatar, tracked: TrackedFace, rig: FlexAvatarPipeline) -> None:
-    assert avatar.metadata["model"] == "flex-s" and avatar.metadata["fitting_steps"] == 0
+    assert avatar.metadata["model"] == DEFAULT_MODEL and avatar.metadata["fitting_steps"] == 0
     bare = replace(rig.build(tracked), volume=None)
     for yaw in (90, 180):
         ours, theirs = opacity(avatar, yaw), opacity(bare, yaw)
