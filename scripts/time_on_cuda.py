@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import torch
 
-from flexavatar.avatar import Avatar
+from flexavatar.avatar import Avatar, Device
 from flexavatar.benchmark import measure
 from flexavatar.camera import Camera
 from flexavatar.driving import load_clip
@@ -45,7 +45,7 @@ def timed(what: str, work: Callable[[], object], runs: int = 1) -> object:
     return result
 
 
-def avatars(device: str, quick: bool) -> None:
+def avatars(device: Device, quick: bool) -> None:
     """Creating, drawing, driving, baking."""
     with FlexAvatarPipeline.from_pretrained(device=device) as pipeline:
         tracked = pipeline.track(ROOT / "examples" / "astronaut.png")
@@ -72,7 +72,7 @@ def avatars(device: str, quick: bool) -> None:
         timed(f"bake {effort}", lambda e=effort: made.bake(e, device))
 
 
-def training(device: str, quick: bool) -> None:
+def training(device: Device, quick: bool) -> None:
     """Steps of both networks on copies of one record; 256 px."""
     sys.path.insert(0, str(ROOT))
     from tests.training import training_records

@@ -13,7 +13,7 @@ from flexavatar.fitting.observation import FitObservation
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
 from flexavatar.rig import Rig
-from flexavatar.rig.anchors import SPREAD
+from flexavatar.rig.anchors import SPREAD, outward_normals
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.texture.parts import SMALLEST_AREA, parts
 from flexavatar.texture.regions import smooth_step
@@ -32,6 +32,8 @@ class FreedomParams:
     person: float = 0.02  # of the matte, from which a pixel says something of outlines
     drawn: float = 1e-3  # pixels from which a Gaussian is part of the picture
     raised: tuple[float, float] = (0.001, 0.004)  # metres off the rig from which something is no skin
+    # The same in the face, where skin, too, may lie beside the rig, and only what stands out is a beard or a fringe.
+    raised_face: tuple[float, float] = (0.004, 0.009)
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,15 @@ def hair_shares(avatar: Avatar, neutral: Gaussians, params: FreedomParams = Free
     neutral [G]: the avatar without an expression and without residuals.
     """
     rig, masks = Rig.load(device=avatar.device), parts(avatar.device)
-    anchors = rig.anchors.positions(rig.pose(avatar.shape, avatar.rest))
-    low, high = params.raised
-    raised = (((neutral.means - anchors).norm(dim=-1) - low) / (high - low)).clamp(0, 1)
+    frames = rig.anchors.frames(rig.pose(avatar.shape, avatar.rest))
+    away = neutral.means - frames.means
+    out = (away * outward_normals(frames.quats)).sum(-1)
+    raised = torch.lerp(_between(away.norm(dim=-1), params.raised), _between(out, params.raised_face), masks.face)
     return torch.maximum(raised, torch.maximum(masks.scalp, masks.torso)) * masks.outside
+
+
+def _between(values: Tensor, limits: tuple[float, float]) -> Tensor:
+    return ((values - limits[0]) / (limits[1] - limits[0])).clamp(0, 1)
 
 
 def loose_shares(hair: Tensor) -> Tensor:

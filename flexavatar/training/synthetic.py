@@ -57,7 +57,7 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
 
 
 def _lit_as_seen(head: SyntheticHead, photo: TrackedFace, first: Expression, second: Expression) -> SyntheticHead:
-    """The head with even light where a photo of the `first` expression does not show it, to be posed in the `second`."""
+    """The head with even light where a photo of the `first` expression does not show it, posed in the `second`."""
     toward = -photo.camera.world_to_camera[:3, :3].T @ photo.camera.world_to_camera[:3, 3]
     toward = torch.nn.functional.normalize(toward, dim=0)
     return replace(head, light=head.light.evened(first.head_rotation @ toward, second.head_rotation @ toward))

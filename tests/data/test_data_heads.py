@@ -28,6 +28,7 @@ from flexavatar.data import heads as drawing
 from flexavatar.data.faces import Face, compressed, plain_light
 from flexavatar.data.hair_styles import HELD_OUT_FAMILIES
 from flexavatar.data.labels import CELL, CELLS, CORNER, look_in
+from flexavatar.data.lighting import sample_light
 from flexavatar.data.meshes import Guides
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression, rotation_from_angles
 from flexavatar.render import render
@@ -211,6 +212,19 @@ def test_views_repeat(heads: SyntheticHeads) -> None:
     assert one.pictures.rgb.shape == (3, 3, 64, 64) and one.pictures.alpha.shape == (3, 1, 64, 64)
     torch.testing.assert_close(one.pictures.rgb, other.pictures.rgb, atol=0, rtol=0)
     torch.testing.assert_close(one.expression.code(), other.expression.code(), atol=0, rtol=0)
+
+
+def test_what_a_photo_does_not_show_is_lit_evenly() -> None:
+    forward = torch.tensor([0.0, 0.0, 1.0])
+    for seed in range(20):
+        light = sample_light(torch.Generator().manual_seed(seed), 0.9, 1.0)
+        evened = light.evened(forward, forward)
+        front = torch.nn.functional.normalize(torch.tensor([[0.3, 0.2, 1.0], [-0.4, 0.0, 0.8]]), dim=-1)
+        assert torch.equal(evened.irradiance(front), light.irradiance(front))
+        behind = evened.irradiance(torch.nn.functional.normalize(torch.tensor([[1.0, 0.5, -1], [-1, 0, -0.3]]), dim=-1))
+        assert torch.allclose(behind[0], behind[1])
+        shown = light.irradiance(front)
+        assert shown.min() * 0.3 < behind.min() and behind.max() < shown.max() * 3, "the photo's exposure"
 
 
 def test_skin_under_coloured_or_one_sided_light_is_told_apart() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from flexavatar.cli import BAD_INPUT, main
+from flexavatar.cli import BAD_INPUT, USAGE, main
 from flexavatar.expression import BLENDSHAPE_INDEX, rotation_from_angles
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.pretrained import from_pretrained
@@ -24,6 +27,7 @@ from flexavatar.training.config import BadConfig, LossWeights, read_config
 from flexavatar.training.losses import draw_views, drift, label_losses, picture_losses
 from flexavatar.training.mirroring import mirrored
 from flexavatar.training.records import INVALID, RAISED, BadRecord, TrainingRecord, stack, unpack
+from flexavatar.training.resident import ResidentPool
 from flexavatar.training.sampling import RecordPool, picks
 from tests.training.training_records import SIZE, made_pool, made_record
 
@@ -191,6 +195,41 @@ def test_going_on_equals_never_having_stopped(pool: Path, tmp_path: Path) -> Non
     for name in ("weights", "average", "optimizer"):
         a, b = (load_file(run / "state" / f"{name}.safetensors") for run in (whole, parts))
         assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a), name
+
+
+def test_a_pool_that_still_grows(pool: Path, tmp_path: Path) -> None:
+    growing = tmp_path / "pool"
+    growing.mkdir()
+    files = sorted(pool.glob("*.safetensors"))
+    config = read_config("smoke")
+    waiting = ResidentPool(growing, fewest=1, patience=0.0)
+    with pytest.raises(BadRecord, match="`flexavatar prepare` running"):
+        waiting.feed(config, 0, 0, 1, torch.device("cpu"))(0)
+    records = ResidentPool(growing, fewest=1)
+    feed = records.feed(config, 10, 0, 1, torch.device("cpu"))
+    later = threading.Timer(0.2, lambda: [shutil.copy(file, growing) for file in files])
+    later.start()
+    batch = feed(10)  # waits
+    assert sorted(batch["labelled"].tolist()) == [False, True]
+    later.join()
+    deadline = time.monotonic() + 60
+    while len(records) < len(files) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(records) == len(files)
+    assert unpack(feed(11), "cpu").pictures.shape[:2] == (2, 2)
+
+
+def test_a_schedule_that_follows_the_clock(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    arguments = ["train", str(run), "--config", "smoke", "--pool", str(pool), "--paced"]
+    assert main(arguments) == USAGE
+    assert "--minutes" in capsys.readouterr().err
+    started = time.monotonic()
+    assert main([*arguments, "--minutes", "0.02", "--set", "stages.pictures.steps=100000"]) == 0
+    assert time.monotonic() - started < 60
+    state = json.loads((run / "state" / "progress.json").read_text())
+    assert state["step"] == 100010 and state["seconds"] >= 1.2
+    assert 0 < sum(line.get("batches", 0) for line in figures(run)) < 1000
 
 
 def test_a_run_of_another_network_is_refused(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
