@@ -20,6 +20,7 @@ from flexavatar.tracking import TrackedFace
 STEPS: dict[Quality, tuple[int, int]] = {"instant": (0, 0), "fast": (8, 12), "balanced": (30, 55), "best": (60, 180)}
 # On 2 idle cores (docs/timings.md): encoding; what refining begins with; its steps.
 START_SECONDS, REFINE_SECONDS, DEFORM_SECONDS, STEP_SECONDS = 1.3, 1.8, 0.14, 0.23
+GPU_START_SECONDS, GPU_STEP_SECONDS = 15.0, 0.03
 MOST_VIEWS = 24  # that a video's avatar is refined to: every one of them is kept decoded
 
 
@@ -35,6 +36,11 @@ def fit_seconds(quality: Quality, views: int) -> float:
     deform, steps = fit_steps(quality, views)
     refining = REFINE_SECONDS + deform * DEFORM_SECONDS + steps * STEP_SECONDS if steps else 0.0
     return START_SECONDS + refining
+
+
+def gpu_seconds(steps: tuple[int, int]) -> float:
+    """Seconds that it takes on a CUDA GPU, in a new process; as measured, with a margin of two (docs/timings.md)."""
+    return GPU_START_SECONDS + GPU_STEP_SECONDS * sum(steps)
 
 
 def create_network_avatar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 Face = int | Literal["largest"] | None
 Progress = Callable[[str, float], None]  # (name of the stage that starts now, share of the work that is done, 0..1)
+# (work, seconds on a GPU, progress, cancelled, device) -> what work(progress=, cancelled=, device=) makes
+Compute = Callable[..., Any]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp", ".ogv", ".wmv")
 RIG = "rig"  # the model without a network: the morphable head, textured by unwrapping the photo
@@ -59,6 +62,7 @@ class FlexAvatarPipeline:
     ) -> None:
         self.model = model
         self.device: Device = device
+        self.compute: Compute = _compute  # where networks run
         self._tracker = tracker
         self._network = network
 
@@ -121,13 +125,17 @@ class FlexAvatarPipeline:
         cancelled: Callable[[], bool] | None = None,
         face: Face = None,
         device: Device | None = None,
+        measured_on: Device | None = None,
     ) -> Capture:
-        """The avatar of several photos or of a video, and how it came about; see `flexavatar.capture.capture`."""
+        """The avatar of several photos or of a video, and how it came about; see `flexavatar.capture.capture`.
+
+        `measured_on` is the device that draws the held-out pictures, by default `device`.
+        """
         from flexavatar.capture import capture
 
         device = device or self.device
         build = None if self._network is None else self._network_build(self._network, quality, cancelled, device)
-        return capture(source, quality, progress, cancelled, self._tracker, face, build, device)
+        return capture(source, quality, progress, cancelled, self._tracker, face, build, measured_on or device)
 
     def estimate(self, source: int | VideoInfo, quality: Quality = "balanced") -> float:
         """Seconds that `capture` of so many photos, or of a video, takes on 2 idle cores."""
@@ -141,13 +149,14 @@ class FlexAvatarPipeline:
         self, network: NetworkSource, quality: Quality, cancelled: Callable[[], bool] | None, device: Device
     ) -> Build:
         from flexavatar.capture.capture import Build, rig_avatar
-        from flexavatar.network import create_network_avatar, fit_seconds, fit_steps
+        from flexavatar.network import create_network_avatar, fit_seconds, fit_steps, gpu_seconds
 
         def make(seen: Observations, settings: CaptureSettings, report: Callable[[float], object]) -> Avatar:
             faces = [view.face for view in seen.used]
             made = rig_avatar(seen, settings, volume=False)
             steps = fit_steps(quality, len(faces))
-            return create_network_avatar(network, made, faces, seen.base, steps, report, cancelled, device)
+            work = functools.partial(create_network_avatar, network, made, faces, seen.base, steps)
+            return self.compute(work, gpu_seconds(steps), progress=report, cancelled=cancelled, device=device)
 
         return Build(make, fit_seconds(quality, SEVERAL))
 
@@ -179,13 +188,15 @@ class FlexAvatarPipeline:
         settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
         avatar = create_rig_avatar(tracked, settings, volume=self._network is None)
         if self._network is not None:
-            from flexavatar.network import create_network_avatar, fit_steps
+            from flexavatar.network import create_network_avatar, fit_steps, gpu_seconds
 
-            avatar = create_network_avatar(
-                self._network, avatar, [tracked], steps=fit_steps(quality, 1),
+            steps = fit_steps(quality, 1)
+            avatar = self.compute(
+                functools.partial(create_network_avatar, self._network, avatar, [tracked], steps=steps),
+                gpu_seconds(steps),
                 progress=lambda share: report("fitting", _BEFORE_FITTING + (1 - _BEFORE_FITTING) * share),
                 device=device or self.device,
-            )  # fmt: skip
+            )
         log.info("built an avatar in %.2f s", time.perf_counter() - start)
         report("done", 1.0)
         return avatar
@@ -214,6 +225,16 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
     from flexavatar.avatar import torch_device
 
     return "cuda" if torch_device(device).type == "cuda" else "cpu"
+
+
+def _compute(
+    work: Callable[..., Any],
+    seconds: float,
+    progress: Callable[..., object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    device: Device = "auto",
+) -> Any:
+    return work(progress=progress, cancelled=cancelled, device=device)
 
 
 def _ignore(stage: str, fraction: float) -> None:

@@ -1,28 +1,109 @@
-"""Hugging Face ZeroGPU: borrow a GPU for the calls that gain from one."""
+"""Hugging Face ZeroGPU: borrow a GPU for whole tasks, with progress and a way to stop them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Literal
 
+from flexavatar.errors import FlexAvatarError
 from flexavatar.pipeline import Device
 
+LONGEST = 300.0  # seconds that a task may ask for
+Message = tuple[Literal["progress", "made", "failed"], Any]
 
-def on_gpu(seconds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Run the function on a borrowed GPU, for at most `seconds`. A no-op wherever there is no ZeroGPU.
 
-    ZeroGPU runs it in another process, so arguments and results must pickle and changes to globals are lost. That
-    leaves out whatever tells its progress or can be stopped: capturing, driving and morphing stay on the CPU, where a
-    frame takes some 20 ms.
-    """
-    try:
-        import spaces
-    except ImportError:  # only Spaces need it
-        return lambda function: function
-    return spaces.GPU(duration=seconds)
+def zero_gpu() -> bool:
+    """Whether this process may borrow a GPU, and has none of its own."""
+    return bool(os.environ.get("SPACES_ZERO_GPU"))
 
 
 def device_outside(device: Device) -> Device:
-    """Where to compute in functions that are not `on_gpu`: there, ZeroGPU shows torch a GPU that cannot be used."""
-    return "cpu" if os.environ.get("SPACES_ZERO_GPU") else device
+    """Where to compute outside of `borrowed`: there, ZeroGPU shows torch a GPU that cannot be used."""
+    return "cpu" if zero_gpu() else device
+
+
+def borrowed(
+    work: Callable[..., Any],
+    seconds: float,
+    progress: Callable[..., object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    device: Device = "auto",
+) -> Any:
+    """What `work(progress=, cancelled=, device=)` returns or raises; it runs on a borrowed GPU where there is ZeroGPU.
+
+    There it runs in another process: `work` (a `functools.partial` of a module's function) and its result must
+    pickle. `seconds` is how long it will take on the GPU. Both functions are called on this thread, `cancelled`
+    whenever the work tells its progress.
+    """
+    if not zero_gpu():
+        return work(progress=progress, cancelled=cancelled, device=device)
+    result: Message | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        stop = Path(folder) / "stop"
+        for kind, value in _on_gpu(work, stop, seconds, device):
+            if kind != "progress":
+                result = kind, value
+                continue
+            if progress is not None:
+                progress(*value)
+            if cancelled is not None and cancelled():
+                stop.touch()  # the one thing that reaches a process of whose generator the next value is awaited
+    if result is None:
+        raise FlexAvatarError("The GPU was taken back before the work was done. Try again.")
+    if result[0] == "failed":
+        raise result[1]
+    return result[1]
+
+
+def _seconds(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> float:
+    """What ZeroGPU is asked for; it keeps what is not used."""
+    return min(seconds, LONGEST)
+
+
+def _messages(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> Iterator[Message]:
+    """The work's progress, then its result or error."""
+    messages: SimpleQueue[Message] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            made = work(progress=lambda *told: messages.put(("progress", told)), cancelled=stop.exists, device=device)
+            messages.put(("made", made))
+        except Exception as error:
+            messages.put(("failed", _picklable(error)))
+
+    if zero_gpu():
+        import torch
+
+        torch.set_num_threads(1)  # the process is a fork, in which OpenMP's threads are gone
+    Thread(target=run, daemon=True).start()
+    while True:
+        message = messages.get()
+        yield message
+        if message[0] != "progress":
+            return
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return FlexAvatarError(str(error)) if isinstance(error, FlexAvatarError) else RuntimeError(repr(error))
+    return error
+
+
+def _lent(function: Callable[..., Iterator[Message]]) -> Callable[..., Iterator[Message]]:
+    """`spaces.GPU`, which wants to be applied when the app starts, and does nothing where there is no ZeroGPU."""
+    try:
+        import spaces
+    except ImportError:  # only Spaces need it
+        return function
+    return spaces.GPU(duration=_seconds)(function)
+
+
+_on_gpu = _lent(_messages)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flexavatar.app.gpu import device_outside, on_gpu
+from flexavatar.app.gpu import borrowed, device_outside
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
 
@@ -17,17 +18,22 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flexavatar.avatar import Avatar
+    from flexavatar.baking import BakedAvatar
     from flexavatar.capture import Capture, Quality
     from flexavatar.capture.progress import Progress as CaptureProgress
     from flexavatar.driving import Transfer
     from flexavatar.driving.drive import Color
     from flexavatar.expression import Expression
-    from flexavatar.pipeline import Device, Face, FlexAvatarPipeline, Progress
+    from flexavatar.pipeline import Face, FlexAvatarPipeline, Progress
     from flexavatar.tracking import TrackedFace
 
     Cancel = Callable[[], bool]  # asked between frames; true ends the work
 
 SMALL_VIDEO = 384  # pixels
+VIDEO_FPS = 25  # of turntables and morphs
+# On a GPU: what a process begins with, at most; a frame of 512 px, drawn and encoded; baking. Measured, with a margin
+# of two (docs/timings.md).
+GPU_START, GPU_FRAME, GPU_BAKE = 15.0, 0.04, 20.0
 FORMATS = ("ply", "spz", "splat", "flexbundle", "html", "mp4", "flexavatar", "png")
 
 
@@ -46,6 +52,7 @@ class Studio:
     """Makes avatars, keeps them under ids and writes their files. Safe to use from several threads."""
 
     def __init__(self, pipeline: FlexAvatarPipeline, store: AvatarStore | None = None) -> None:
+        pipeline.compute = borrowed
         self.pipeline = pipeline
         self.store = store or AvatarStore()
         self.jobs = Jobs()
@@ -59,7 +66,7 @@ class Studio:
     ) -> tuple[str, TrackedFace]:
         """The id of a new avatar, and what was detected in the photo."""
         tracked = self.pipeline.track(photo, face, progress)
-        avatar = self.pipeline.build(tracked, progress, quality, device_outside(self.pipeline.device))
+        avatar = self.pipeline.build(tracked, progress, quality)
         return self.store.put(StoredAvatar(avatar, _file_stem(photo))), tracked
 
     def estimate(self, files: Sequence[str | Path], quality: Quality = "balanced") -> float:
@@ -81,8 +88,9 @@ class Studio:
         Raises ValueError for no files, several videos, or a video among photos; else what `pipeline.capture` raises.
         """
         source = _capture_source(files)
-        device = device_outside(self.pipeline.device)
-        made = self.pipeline.capture(source, quality, progress, cancelled, device=device)
+        made = self.pipeline.capture(
+            source, quality, progress, cancelled, measured_on=device_outside(self.pipeline.device)
+        )
         return self.store.put(StoredAvatar(made.avatar, _file_stem(files[0]))), made
 
     def open(self, path: str | Path) -> str:
@@ -142,7 +150,8 @@ class Studio:
         path = stored.path(".flexbundle")
         with stored.baking:
             if not path.exists():
-                write_bundle(path, stored.avatar.bake("quick", device_outside(self.pipeline.device)))
+                baking = functools.partial(_bake, stored.avatar)
+                write_bundle(path, borrowed(baking, GPU_BAKE, device=self.pipeline.device))
         return str(path)
 
     def poster(self, key: str) -> str:
@@ -168,7 +177,8 @@ class Studio:
         """Path of a video that turns once around the head."""
         stored = self.store.get(key)
         path = stored.path(".mp4")
-        _turntable(stored.avatar, str(path), expression, seconds, size, self.pipeline.device)
+        work = functools.partial(_turntable, stored.avatar, path, size, seconds, expression)
+        borrowed(work, GPU_START + GPU_FRAME * VIDEO_FPS * seconds, device=self.pipeline.device)
         return str(path)
 
     def drive(
@@ -185,16 +195,17 @@ class Studio:
         cancelled: Cancel | None = None,
     ) -> Reenactment:
         """Let an avatar move like `driver`: a video, a motion file or a clip's name; options as in `driving.drive`."""
-        from flexavatar.driving import drive, write_motion
+        from flexavatar.driving import animate, driver_motion, write_motion
 
         stored = self.store.get(key)
         stem = _new_folder(stored) / f"{stored.name}-{_file_stem(driver)}"
         video = stem.with_suffix(".webm" if background is None else ".mp4")
-        driven = drive(
-            stored.avatar, driver, video, transfer=transfer, head_motion=head_motion, side_by_side=side_by_side,
-            background=background, size=size, device=device_outside(self.pipeline.device),
-            progress=progress, cancelled=cancelled,
+        motion, film = driver_motion(driver, progress=progress, cancelled=cancelled)
+        work = functools.partial(
+            animate, stored.avatar, motion, video, film, transfer=transfer, head_motion=head_motion,
+            side_by_side=side_by_side, background=background, size=size,
         )  # fmt: skip
+        driven = borrowed(work, GPU_START + GPU_FRAME * len(motion), progress, cancelled, self.pipeline.device)
         write_motion(stem.with_suffix(".csv"), driven.motion)
         return Reenactment(str(video), str(stem.with_suffix(".csv")), driven.frames, driven.fps, driven.motion.warnings)
 
@@ -230,10 +241,11 @@ class Studio:
 
         avatars = self._avatars(keys)
         path = _new_folder(self.store.get(keys[0])) / "morph.mp4"
-        morph(
-            path, avatars, seconds, expressions=[expression] * len(avatars), turn=turn, size=size,
-            device=device_outside(self.pipeline.device), progress=progress, cancelled=cancelled,
-        )  # fmt: skip
+        work = functools.partial(
+            morph, path, avatars, seconds, fps=VIDEO_FPS, expressions=[expression] * len(avatars), turn=turn, size=size
+        )
+        frames = VIDEO_FPS * seconds * (len(avatars) - 1)
+        borrowed(work, GPU_START + GPU_FRAME * frames, progress, cancelled, self.pipeline.device)
         return str(path)
 
     def _avatars(self, keys: Sequence[str]) -> list[Avatar]:
@@ -242,9 +254,12 @@ class Studio:
         return [self.store.get(key).avatar for key in keys]
 
 
-@on_gpu(seconds=60)
-def _turntable(avatar: Avatar, path: str, expression: Expression, seconds: float, size: int, device: Device) -> None:
-    avatar.turntable(path, size=size, seconds=seconds, expression=expression, device=device)
+def _turntable(avatar: Avatar, path: Path, size: int, seconds: float, expression: Expression, **where: Any) -> None:
+    avatar.turntable(path, size, seconds, VIDEO_FPS, expression, device=where["device"])
+
+
+def _bake(avatar: Avatar, **where: Any) -> BakedAvatar:
+    return avatar.bake("quick", where["device"])
 
 
 def _capture_source(files: Sequence[str | Path]) -> list[str | Path] | str | Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flexavatar.driving.clips import CLIP_NAMES, load_clip
-from flexavatar.driving.drive import Driven, drive
+from flexavatar.driving.drive import Driven, animate, drive, driver_motion
 from flexavatar.driving.files import MOTION_SUFFIXES, read_motion, write_motion
 from flexavatar.driving.motion import Motion
 from flexavatar.driving.record import motion_from_tracked, motion_from_video
@@ -15,7 +15,9 @@ __all__ = [
     "MOTION_SUFFIXES",
     "Motion",
     "Transfer",
+    "animate",
     "drive",
+    "driver_motion",
     "load_clip",
     "motion_from_tracked",
     "motion_from_video",

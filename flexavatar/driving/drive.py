@@ -71,28 +71,61 @@ def drive(
 
     Raises UnreadableVideo, NoFaceFound, BadMotionFile, CannotWrite, and Cancelled if nothing had been drawn yet.
     """
+    from flexavatar.driving.files import is_video
+
+    _check(path, background, side_by_side, not isinstance(driver, Motion) and is_video(driver))
+    motion, film = driver_motion(driver, face, tracker, progress, cancelled)
+    return animate(
+        avatar, motion, path, film, transfer=transfer, head_motion=head_motion, smooth=smooth,
+        side_by_side=side_by_side, background=background, size=size, yaw=yaw, sound=sound,
+        device=device, progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+
+
+def driver_motion(
+    driver: Motion | str | Path,
+    face: int = 0,
+    tracker: FaceTracker | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancel | None = None,
+) -> tuple[Motion, Path | None]:
+    """The first half of `drive`: the driver's motion, and the video that it was tracked in, if any."""
     from flexavatar.driving.files import is_video, read_driver
+
+    if isinstance(driver, Motion):
+        return driver, None
+    if not is_video(driver):
+        return read_driver(driver), None
+    report = progress or _ignore
+    told = lambda stage, done: report(stage, _TRACKING_SHARE * done)  # noqa: E731
+    return motion_from_video(driver, tracker, face=face, progress=told, cancelled=cancelled), Path(driver)
+
+
+def animate(
+    avatar: Avatar,
+    motion: Motion,
+    path: str | Path,
+    film: Path | None = None,
+    *,
+    transfer: Transfer = "relative",
+    head_motion: float = 1.0,
+    smooth: bool | None = None,
+    side_by_side: bool = False,
+    background: Color | None = WHITE,
+    size: int = 512,
+    yaw: float = 0.0,
+    sound: bool = True,
+    device: Device = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancel | None = None,
+) -> Driven:
+    """The second half of `drive`: the video of an avatar with a motion, which may come from a `film`."""
     from flexavatar.export import write_video
 
-    suffix = Path(path).suffix.lower()
-    if background is None and suffix != ".webm":
-        raise CannotWrite(
-            f"Cannot write {path}: only .webm can be transparent. Change the suffix, or give a background."
-        )
-    video = Path(driver) if not isinstance(driver, Motion) and is_video(driver) else None
-    if side_by_side and video is None:
-        raise ValueError("Only a video can be shown side by side with the avatar.")
-    report = progress or (lambda stage, done: None)
-    tracking = _TRACKING_SHARE if video is not None else 0.0
-    if isinstance(driver, Motion):
-        motion = driver
-    elif video is not None:
-        motion = motion_from_video(
-            video, tracker, face=face, progress=lambda stage, done: report(stage, tracking * done), cancelled=cancelled
-        )
-    else:
-        motion = read_driver(driver)
-    smooth = video is not None if smooth is None else smooth
+    _check(path, background, side_by_side, film is not None)
+    report = progress or _ignore
+    tracking = _TRACKING_SHARE if film is not None else 0.0
+    smooth = film is not None if smooth is None else smooth
     moving = transferred(motion, avatar.rest, transfer, head_motion, smooth)
     drawn = 0
 
@@ -110,12 +143,26 @@ def drive(
             drawn += 1
 
     shown: Iterable[np.ndarray] = frames()
-    if side_by_side and video is not None:
-        shown = beside(read_video_frames(video, motion.fps), shown, size)
-    write_video(path, shown, motion.fps, video if sound else None)
+    if side_by_side and film is not None:
+        shown = beside(read_video_frames(film, motion.fps), shown, size)
+    write_video(path, shown, motion.fps, film if sound else None)
     report("done", 1.0)
     stopped = drawn < len(motion)
     if stopped:
         text = f"Stopped after {drawn / motion.fps:.1f} of {motion.seconds:.1f} seconds."
         motion = replace(motion[:drawn], warnings=(*motion.warnings, text))
     return Driven(Path(path), motion, motion.fps, stopped)
+
+
+def _check(path: str | Path, background: Color | None, side_by_side: bool, is_film: bool) -> None:
+    """Before a driver is tracked for minutes: whether its film can be written."""
+    if background is None and Path(path).suffix.lower() != ".webm":
+        raise CannotWrite(
+            f"Cannot write {path}: only .webm can be transparent. Change the suffix, or give a background."
+        )
+    if side_by_side and not is_film:
+        raise ValueError("Only a video can be shown side by side with the avatar.")
+
+
+def _ignore(stage: str, done: float) -> None:
+    pass

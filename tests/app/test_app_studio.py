@@ -14,7 +14,6 @@ from plyfile import PlyData
 
 import app
 from flexavatar.app.downloads import DOWNLOADS, one_id
-from flexavatar.app.gpu import on_gpu
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.roster import MOST, Roster
 from flexavatar.app.share_box import lives
@@ -204,17 +203,6 @@ def test_an_avatar_is_chosen_before_it_is_used() -> None:
 def test_what_the_site_allows_is_offered(days: float | None, offered: list[float | None], tmp_path: Path) -> None:
     store = SharedStore(FolderStorage(tmp_path), Limits(days=days))
     assert [*lives(store).values()] == offered
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_without_zero_gpu_nothing_is_borrowed(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not there:
-        monkeypatch.setitem(sys.modules, "spaces", None)
-
-    def work() -> int:
-        return 1
-
-    assert on_gpu(seconds=9)(work) is work
 
 
 @pytest.mark.slow  # a fresh interpreter takes seconds to import everything
