@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import tempfile
@@ -61,9 +62,9 @@ def borrowed(
     return result[1]
 
 
-def _seconds(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> float:
+def _seconds(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> int:
     """What ZeroGPU is asked for; it keeps what is not used."""
-    return min(seconds, LONGEST)
+    return math.ceil(min(seconds, LONGEST))
 
 
 def _messages(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> Iterator[Message]:
@@ -97,13 +98,15 @@ def _picklable(error: Exception) -> Exception:
     return error
 
 
-def _lent(function: Callable[..., Iterator[Message]]) -> Callable[..., Iterator[Message]]:
+def _lent(
+    function: Callable[[Callable[..., Any], Path, float, Device], Iterator[Message]],
+) -> Callable[[Callable[..., Any], Path, float, Device], Iterator[Message]]:
     """`spaces.GPU`, which wants to be applied when the app starts, and does nothing where there is no ZeroGPU."""
     try:
         import spaces
     except ImportError:  # only Spaces need it
         return function
-    return spaces.GPU(duration=_seconds)(function)
+    return spaces.GPU(function, duration=_seconds)
 
 
 _on_gpu = _lent(_messages)
