@@ -33,7 +33,9 @@ class DeformationParams:
     color_weight: float = 1.6
     matte_weight: float = 2.0
     smoothness: tuple[float, float, float, float] = (0.03, 0.003, 0.03, 0.003)  # places in cm, opacity, colour, size
-    pull: tuple[float, float] = (0.002, 0.002)  # of places in cm and opacities to where they were
+    # Of places in cm and opacities to where they were. Less draws the sides of a head out into tufts, of which the
+    # photo's own view says nothing.
+    pull: tuple[float, float] = (0.03, 0.002)
     sizes: tuple[float, float] = (-0.3, 0.7)  # limits of the logarithm
     cover: float = 3.0  # times its size: how far a Gaussian may grow to close what the deformation opens
 
