@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 CHECKS = 16  # held-out heads
-PAUSE = 1.0  # seconds
 
 
 def flexavatar(log: Path, *arguments: str | Path, niceness: int = 0) -> subprocess.Popen[bytes]:

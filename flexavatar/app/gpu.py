@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import pickle
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from flexavatar.errors import FlexAvatarError
 from flexavatar.pipeline import Device
 
+log = logging.getLogger(__name__)
 LONGEST = 300.0  # seconds that a task may ask for
 Message = tuple[Literal["progress", "made", "failed"], Any]
 
@@ -91,9 +93,11 @@ def _messages(work: Callable[..., Any], stop: Path, seconds: float, device: Devi
 
 
 def _picklable(error: Exception) -> Exception:
+    """The error, or one with its words: ZeroGPU would lose the work with a message that does not pickle."""
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(error))  # its own bytes
     except Exception:
+        log.exception("An error of borrowed work does not pickle: %r", error, exc_info=error)
         return FlexAvatarError(str(error)) if isinstance(error, FlexAvatarError) else RuntimeError(repr(error))
     return error
 
