@@ -190,6 +190,18 @@ def grow(
 
 
 @nb.njit(cache=True, error_model="numpy")
+def _across(tx, ty, tz, ux, uy, uz):
+    """Two unit vectors across a way t that turn with it as little as can be: u carried along, and t x u."""
+    size = math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9
+    tx, ty, tz = tx / size, ty / size, tz / size
+    along = ux * tx + uy * ty + uz * tz
+    ux, uy, uz = ux - along * tx, uy - along * ty, uz - along * tz
+    size = math.sqrt(ux * ux + uy * uy + uz * uz) + 1e-9
+    ux, uy, uz = ux / size, uy / size, uz / size
+    return ux, uy, uz, ty * uz - tz * uy, tz * ux - tx * uz, tx * uy - ty * ux
+
+
+@nb.njit(cache=True, error_model="numpy")
 def follow(lines, ends, tail, step, owner, start, length, disc, lobe, points, count):
     """Append to each strand points along line `owner` [S] of `lines` [M, N, 3] with `ends` [M] points, from `start` on.
 
@@ -210,13 +222,7 @@ def follow(lines, ends, tail, step, owner, start, length, disc, lobe, points, co
             tx = lines[m, j, 0] - lines[m, j - 1, 0]
             ty = lines[m, j, 1] - lines[m, j - 1, 1]
             tz = lines[m, j, 2] - lines[m, j - 1, 2]
-            size = math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9
-            tx, ty, tz = tx / size, ty / size, tz / size
-            along = ux * tx + uy * ty + uz * tz
-            ux, uy, uz = ux - along * tx, uy - along * ty, uz - along * tz
-            size = math.sqrt(ux * ux + uy * uy + uz * uz) + 1e-9
-            ux, uy, uz = ux / size, uy / size, uz / size
-            vx, vy, vz = ty * uz - tz * uy, tz * ux - tx * uz, tx * uy - ty * ux
+            ux, uy, uz, vx, vy, vz = _across(tx, ty, tz, ux, uy, uz)
             s = j * step
             share = j / max(ends[m] - 1, 1)
             radius = tail.radius * min(0.35 + 0.65 * s / tail.open, 1.0) * (1 - tail.taper * share * share)
@@ -276,13 +282,7 @@ def curl(distance, step, clothes, amplitude, wavelength, phase, flat, ramp, leas
         for k in range(1, n):
             x, y, z = points[i, k, 0], points[i, k, 1], points[i, k, 2]
             tx, ty, tz = x - px, y - py, z - pz
-            size = math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9
-            tx, ty, tz = tx / size, ty / size, tz / size
-            along = ux * tx + uy * ty + uz * tz
-            ux, uy, uz = ux - along * tx, uy - along * ty, uz - along * tz
-            size = math.sqrt(ux * ux + uy * uy + uz * uz) + 1e-9
-            ux, uy, uz = ux / size, uy / size, uz / size
-            vx, vy, vz = ty * uz - tz * uy, tz * ux - tx * uz, tx * uy - ty * ux
+            ux, uy, uz, vx, vy, vz = _across(tx, ty, tz, ux, uy, uz)
             px, py, pz = x, y, z
             s = k * step
             a = amplitude[i] * min(s / ramp, 1.0)
