@@ -17,6 +17,7 @@ from flexavatar.tracking.crop import CROP_SIZE, head_crop
 from flexavatar.tracking.fit import FRONTAL
 
 _PLACING_ROUNDS = 4  # the crop depends on the perspective, which depends on the crop
+FAINTEST = 0.02  # of a matte, from which a pixel has a colour of its own
 
 
 def photo_camera(
@@ -60,6 +61,10 @@ def tracked_face(
     expression = expression or Expression.neutral()
     camera = camera or photo_camera(head, expression)
     picture = head.render(camera, expression, background)
+    # As of a photo's matte, without what shines through of the background.
+    behind = torch.tensor(background, device=picture.rgb.device)[:, None, None] * (1 - picture.alpha)
+    own = (picture.rgb - behind) / picture.alpha.clamp_min(FAINTEST)
+    image = torch.where(picture.alpha > FAINTEST, own, picture.rgb)
     shape, blendshapes = head.shape.cpu(), head.blendshapes(expression.to(head.shape.device)).cpu()
     landmarks = camera.project(head.assets.rig.landmarks(head.vertices(expression)).cpu())[0]
     if jitter > 0:
@@ -70,7 +75,7 @@ def tracked_face(
         landmarks = landmarks + 0.0015 * camera.height * noise(*landmarks.shape)
         camera = _nudged(camera, math.radians(0.8) * noise(3), 0.001 * noise(3))
     return TrackedFace(
-        image=(picture.rgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy(),
+        image=(image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy(),
         matte=picture.alpha[0].clamp(0, 1).cpu().numpy(),
         crop=(0.0, 0.0, float(camera.width)),
         landmarks=landmarks.numpy(),
