@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from flexavatar.avatar import Avatar
-    from flexavatar.capture import Capture, CaptureSettings, Observations
-    from flexavatar.capture.capture import Build
-    from flexavatar.capture.progress import Progress as CaptureProgress
-    from flexavatar.capture.settings import Quality
+    from flexavatar.io.videos import VideoInfo
     from flexavatar.model.source import NetworkSource
+    from flexavatar.reconstruction import Capture, CaptureSettings, Observations
+    from flexavatar.reconstruction.capture import Build
+    from flexavatar.reconstruction.progress import Progress as CaptureProgress
+    from flexavatar.reconstruction.settings import Quality
     from flexavatar.tracking import FaceTracker, TrackedFace
-    from flexavatar.videos import VideoInfo
 
     Photo = str | Path | bytes | np.ndarray | Image.Image
 
@@ -127,11 +127,11 @@ class FlexAvatarPipeline:
         device: Device | None = None,
         measured_on: Device | None = None,
     ) -> Capture:
-        """The avatar of several photos or of a video, and how it came about; see `flexavatar.capture.capture`.
+        """The avatar of several photos or of a video, and how it came about; see `flexavatar.reconstruction.capture`.
 
         `measured_on` is the device that draws the held-out pictures, by default `device`.
         """
-        from flexavatar.capture import capture
+        from flexavatar.reconstruction import capture
 
         device = device or self.device
         build = None if self._network is None else self._network_build(self._network, quality, cancelled, device)
@@ -139,8 +139,8 @@ class FlexAvatarPipeline:
 
     def estimate(self, source: int | VideoInfo, quality: Quality = "balanced") -> float:
         """Seconds that `capture` of so many photos, or of a video, takes on 2 idle cores."""
-        from flexavatar.capture import estimate_seconds
-        from flexavatar.network import fit_seconds
+        from flexavatar.reconstruction import estimate_seconds
+        from flexavatar.reconstruction.network_avatar import fit_seconds
 
         views = source if isinstance(source, int) else SEVERAL
         return estimate_seconds(source, quality) + (0.0 if self._network is None else fit_seconds(quality, views))
@@ -148,8 +148,8 @@ class FlexAvatarPipeline:
     def _network_build(
         self, network: NetworkSource, quality: Quality, cancelled: Callable[[], bool] | None, device: Device
     ) -> Build:
-        from flexavatar.capture.capture import Build, rig_avatar
-        from flexavatar.network import create_network_avatar, fit_seconds, fit_steps, gpu_seconds
+        from flexavatar.reconstruction.capture import Build, rig_avatar
+        from flexavatar.reconstruction.network_avatar import create_network_avatar, fit_seconds, fit_steps, gpu_seconds
 
         def make(seen: Observations, settings: CaptureSettings, report: Callable[[float], object]) -> Avatar:
             faces = [view.face for view in seen.used]
@@ -162,7 +162,7 @@ class FlexAvatarPipeline:
 
     def track(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> TrackedFace:
         """The first half of `create`: the cropped, cut out and tracked face."""
-        from flexavatar.images import read_image
+        from flexavatar.io.images import read_image
 
         report = progress or _ignore
         start = time.perf_counter()
@@ -188,7 +188,7 @@ class FlexAvatarPipeline:
         settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
         avatar = create_rig_avatar(tracked, settings, volume=self._network is None)
         if self._network is not None:
-            from flexavatar.network import create_network_avatar, fit_steps, gpu_seconds
+            from flexavatar.reconstruction.network_avatar import create_network_avatar, fit_steps, gpu_seconds
 
             steps = fit_steps(quality, 1)
             avatar = self.compute(

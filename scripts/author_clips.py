@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flexavatar.driving import Motion, write_motion
-from flexavatar.driving.clips import CLIP_FPS, clip_path
-from flexavatar.driving.rotations import from_angles
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
+from flexavatar.motion import Motion, write_motion
+from flexavatar.motion.clips import CLIP_FPS, clip_path
+from flexavatar.rotations import from_angles
 
 Keys = list[tuple[float, float]]  # (second, value)
 

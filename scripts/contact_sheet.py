@@ -14,8 +14,8 @@ from PIL import Image
 from flexavatar import Avatar, Expression, FlexAvatarPipeline
 from flexavatar.camera import Camera
 from flexavatar.evaluation.close_up import CloseUpParams
-from flexavatar.export import write_image
-from flexavatar.images import read_image
+from flexavatar.io import write_image
+from flexavatar.io.images import read_image
 from flexavatar.rig import Rig
 
 YAWS = (0, 30, 60, 90, 135, 180)  # degrees

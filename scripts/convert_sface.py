@@ -1,4 +1,4 @@
-"""Convert OpenCV Zoo's SFace (ONNX, block-quantised int8) to the asset that `flexavatar.evaluation.identity` loads.
+"""Convert OpenCV Zoo's SFace (ONNX, block-quantised int8) to the asset that `flexavatar.tracking.identity` loads.
 
 Batch normalisation is folded into the layer before it (the last convolution's into the linear layer behind it),
 weights become int8 with one scale per output channel. Needs the package `onnx`.

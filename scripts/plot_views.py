@@ -15,10 +15,10 @@ import torch
 
 from flexavatar import Avatar
 from flexavatar.camera import Camera
-from flexavatar.capture import DifferentPeople, NothingUsable, capture
-from flexavatar.data import HeadAssets, SyntheticHead, SyntheticHeads
+from flexavatar.reconstruction import DifferentPeople, NothingUsable, capture
 from flexavatar.render import render
 from flexavatar.rig import Rig
+from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads
 from flexavatar.tracking import FaceTracker
 
 SIZE = 512  # pixels

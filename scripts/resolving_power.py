@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from flexavatar import FlexAvatarPipeline
-from flexavatar.capture.held_out import draw
-from flexavatar.capture.settings import Quality
-from flexavatar.images import read_image
+from flexavatar.io.images import read_image
+from flexavatar.reconstruction.held_out import draw
+from flexavatar.reconstruction.settings import Quality
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.landmarks import Face, FaceDetector
 

@@ -14,10 +14,10 @@ import torch
 
 from flexavatar.avatar import head_motion
 from flexavatar.camera import Camera
-from flexavatar.data import HeadAssets, SyntheticHead, SyntheticHeads
-from flexavatar.driving import CLIP_NAMES, Motion, load_clip
 from flexavatar.evaluation.faces import as_pixels
-from flexavatar.export import write_video
+from flexavatar.io import write_video
+from flexavatar.motion import CLIP_NAMES, Motion, load_clip
+from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads
 
 BACKGROUND = (0.62, 0.66, 0.7)
 

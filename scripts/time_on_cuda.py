@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import torch
 
 from flexavatar.avatar import Avatar, Device
-from flexavatar.benchmark import measure
 from flexavatar.camera import Camera
-from flexavatar.driving import load_clip
+from flexavatar.evaluation.benchmark import measure
 from flexavatar.expression import Expression
+from flexavatar.motion import load_clip
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.render import render
 from flexavatar.training.config import Stage, read_config

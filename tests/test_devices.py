@@ -15,25 +15,25 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar import Avatar, Device, create_rig_avatar
+from flexavatar.avatar.residuals import Residuals
 from flexavatar.baking import BakedAvatar
 from flexavatar.baking.bake import bake_measured
 from flexavatar.baking.measure import true_decodes
 from flexavatar.baking.samples import driving_expressions
-from flexavatar.capture.held_out import measure
-from flexavatar.driving import load_clip
+from flexavatar.driving.interpolation import morph
 from flexavatar.errors import RendererUnavailable
 from flexavatar.expression import Expression
-from flexavatar.fitting.fit import FitSettings, fit_head
-from flexavatar.fitting.observation import observe_face
-from flexavatar.interpolation import morph
 from flexavatar.model.source import NetworkSource, load_network
-from flexavatar.network import create_network_avatar
+from flexavatar.motion import load_clip
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
-from flexavatar.residuals import Residuals
+from flexavatar.reconstruction.fit import FitSettings, fit_head
+from flexavatar.reconstruction.held_out import measure
+from flexavatar.reconstruction.network_avatar import create_network_avatar
+from flexavatar.reconstruction.observation import observe_face
 from flexavatar.rig import Rig
+from flexavatar.rig.parts import _parts, parts
 from flexavatar.rig.rig import _load
 from flexavatar.rig.subdivision import _subdivision, subdivision
-from flexavatar.texture.parts import _parts, parts
 from flexavatar.tracking import TrackedFace
 from flexavatar.training.config import LossWeights, read_config
 from flexavatar.training.records import stack
@@ -220,7 +220,7 @@ def test_avatars_move_and_morph_on_a_gpu(
 def _videos(person: Person, device: Device, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The frames of a driven avatar and of two morphs."""
     videos: list[np.ndarray] = []
-    monkeypatch.setattr("flexavatar.export.write_video", lambda path, frames, *_: videos.append(np.stack([*frames])))
+    monkeypatch.setattr("flexavatar.io.write_video", lambda path, frames, *_: videos.append(np.stack([*frames])))
     person.made.drive(load_clip("talk")[20:22], "talk.mp4", size=64, device=device)
     flat = replace(person.made, residuals=Residuals.none(len(person.made.colors)))
     raised = replace(person.rig, volume=torch.full((len(Rig.load().mean),), 0.01))

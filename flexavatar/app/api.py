@@ -13,7 +13,7 @@ import gradio as gr
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.studio import FORMATS, Studio
 from flexavatar.app.work import LONG, SHORT
-from flexavatar.driving import CLIP_NAMES
+from flexavatar.motion import CLIP_NAMES
 from flexavatar.parsing import parse_color, parse_expression
 
 LARGEST_PICTURE = 1024  # pixels

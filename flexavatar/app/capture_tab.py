@@ -18,7 +18,7 @@ from flexavatar.errors import FlexAvatarError
 from flexavatar.pipeline import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
-    from flexavatar.capture import Capture
+    from flexavatar.reconstruction import Capture
 
 TAB = "capture"
 HINT = "More views make a better head. Add photos from several sides, or a short video, and press Start."

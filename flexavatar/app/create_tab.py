@@ -209,7 +209,7 @@ def _wire_expressions(studio: Studio, parts: _Parts) -> None:
 
 
 def _ask_which_face(parts: _Parts, photo: str, found: SeveralFacesFound) -> dict[Any, Any]:
-    from flexavatar.images import read_image
+    from flexavatar.io.images import read_image
 
     crops = [(crop, f"Face {i + 1}") for i, crop in enumerate(face_crops(read_image(photo), found.boxes))]
     return {

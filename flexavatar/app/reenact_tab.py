@@ -11,7 +11,7 @@ import gradio as gr
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, stoppable
-from flexavatar.driving import CLIP_NAMES, MOTION_SUFFIXES
+from flexavatar.motion import CLIP_NAMES, MOTION_SUFFIXES
 from flexavatar.parsing import parse_color
 
 TAB = "reenact"

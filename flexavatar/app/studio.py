@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from flexavatar.avatar import Avatar
     from flexavatar.baking import BakedAvatar
-    from flexavatar.capture import Capture, Quality
-    from flexavatar.capture.progress import Progress as CaptureProgress
-    from flexavatar.driving import Transfer
     from flexavatar.driving.drive import Color
     from flexavatar.expression import Expression
+    from flexavatar.motion import Transfer
     from flexavatar.pipeline import Face, FlexAvatarPipeline, Progress
+    from flexavatar.reconstruction import Capture, Quality
+    from flexavatar.reconstruction.progress import Progress as CaptureProgress
     from flexavatar.tracking import TrackedFace
 
     Cancel = Callable[[], bool]  # asked between frames; true ends the work
@@ -71,7 +71,7 @@ class Studio:
 
     def estimate(self, files: Sequence[str | Path], quality: Quality = "balanced") -> float:
         """Seconds that `capture` will take. Raises UnreadableVideo, and ValueError as `capture` does."""
-        from flexavatar.videos import read_video_info
+        from flexavatar.io.videos import read_video_info
 
         source = _capture_source(files)
         return self.pipeline.estimate(len(source) if isinstance(source, list) else read_video_info(source), quality)
@@ -195,7 +195,8 @@ class Studio:
         cancelled: Cancel | None = None,
     ) -> Reenactment:
         """Let an avatar move like `driver`: a video, a motion file or a clip's name; options as in `driving.drive`."""
-        from flexavatar.driving import animate, driver_motion, write_motion
+        from flexavatar.driving import animate, driver_motion
+        from flexavatar.motion import write_motion
 
         stored = self.store.get(key)
         stem = _new_folder(stored) / f"{stored.name}-{_file_stem(driver)}"
@@ -213,14 +214,14 @@ class Studio:
         self, keys: Sequence[str], weights: Sequence[float], expression: Expression, size: int = 512
     ) -> np.ndarray:
         """Picture uint8 [size, size, 3] of a mix of avatars; `weights` as in `interpolate`."""
-        from flexavatar.interpolation import interpolate
+        from flexavatar.driving.interpolation import interpolate
 
         avatar = interpolate(self._avatars(keys), weights)
         return avatar.render(expression, size=size, device=device_outside(self.pipeline.device))
 
     def mix(self, keys: Sequence[str], weights: Sequence[float]) -> str:
         """The id of a new avatar between others; `weights` as in `interpolate`."""
-        from flexavatar.interpolation import interpolate
+        from flexavatar.driving.interpolation import interpolate
 
         avatar = interpolate(self._avatars(keys), weights)
         name = "-".join(dict.fromkeys(self.store.get(key).name for key in keys))
@@ -237,7 +238,7 @@ class Studio:
         cancelled: Cancel | None = None,
     ) -> str:
         """Path of a video from each avatar to the next, `seconds` for each step; `turn` degrees around the head."""
-        from flexavatar.interpolation import morph
+        from flexavatar.driving.interpolation import morph
 
         avatars = self._avatars(keys)
         path = _new_folder(self.store.get(keys[0])) / "morph.mp4"

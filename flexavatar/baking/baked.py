@@ -127,7 +127,7 @@ class BakedAvatar:
         self, path: str | Path, expressions: Iterable[Expression], size: int = 512, fps: float = 25, yaw: float = 0.0
     ) -> None:
         """Write an MP4 of one frame per expression. Raises CannotWrite."""
-        from flexavatar.export import write_video
+        from flexavatar.io import write_video
 
         write_video(path, (self.render(expression, yaw, size=size) for expression in expressions), fps)
 

@@ -22,10 +22,10 @@ from flexavatar.baking.baked import GROUPS, MINIMUM_SCALE, BakedAvatar, SparseDe
 from flexavatar.baking.measure import BakeReport
 from flexavatar.camera import FIELD_OF_VIEW, HEAD_CENTER, VIEW_HEIGHT
 from flexavatar.errors import BadBundle
-from flexavatar.export.atomic import atomic_path
-from flexavatar.export.encoding import unit
 from flexavatar.expression import ARKIT_BLENDSHAPES
+from flexavatar.files import atomic_path
 from flexavatar.gaussians import Gaussians
+from flexavatar.io.encoding import unit
 
 MAGIC = b"FLXB"
 VERSION = 1

@@ -75,7 +75,7 @@ def _opposed(a: str, b: str) -> bool:
 @cache
 def driving_expressions(every: int = 12) -> Expression:
     """Every `every`-th frame of the built-in driving clips, as one batch of expressions [B]."""
-    from flexavatar.driving import CLIP_NAMES, load_clip
+    from flexavatar.motion import CLIP_NAMES, load_clip
 
     clips = [load_clip(name)[every // 2 :: every] for name in CLIP_NAMES]
     return Expression(

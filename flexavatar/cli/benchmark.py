@@ -21,7 +21,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> Result:
     import torch
 
-    from flexavatar.benchmark import Preset, benchmark_models, benchmark_renderers, peak_memory
+    from flexavatar.evaluation.benchmark import Preset, benchmark_models, benchmark_renderers, peak_memory
     from flexavatar.pipeline import resolve_device
 
     device = resolve_device(args.device)

@@ -64,8 +64,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
-    from flexavatar.driving import write_motion
-    from flexavatar.driving.files import is_video
+    from flexavatar.motion import write_motion
+    from flexavatar.motion.files import is_video
     from flexavatar.pipeline import resolve_device
 
     if args.side_by_side and not is_video(args.driver):

@@ -48,7 +48,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.evaluation.table import markdown, means_by, rounded, write_csv, write_text
-    from flexavatar.export import write_image
+    from flexavatar.io import write_image
     from flexavatar.pipeline import FlexAvatarPipeline
     from flexavatar.tracking import FaceTracker
 
@@ -109,8 +109,8 @@ def _measured(args: argparse.Namespace, make: Maker, tracker: FaceTracker, repor
         avatar = Avatar.load(args.avatar) if args.avatar is not None else None
         return self_reenactment(args.video, make, tracker, avatar, args.frames, report)
     if args.synthetic:
-        from flexavatar.data import HeadAssets
         from flexavatar.evaluation.synthetic import evaluate_synthetic
+        from flexavatar.synthetic import HeadAssets
 
         return evaluate_synthetic(make, tracker, HeadAssets.load(), range(args.heads), report)
     from flexavatar.evaluation.portraits import evaluate_portraits
@@ -120,7 +120,7 @@ def _measured(args: argparse.Namespace, make: Maker, tracker: FaceTracker, repor
 
 def _photos(folder: Path, count: int) -> list[Path]:
     """`count` pictures evenly spread over those of a folder, in the order of their names."""
-    from flexavatar.images import PHOTO_SUFFIXES, photo_files
+    from flexavatar.io.images import PHOTO_SUFFIXES, photo_files
 
     found = photo_files(folder)
     if not found:

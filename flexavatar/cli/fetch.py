@@ -20,7 +20,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> Result:
-    from flexavatar.fetch import LICENSE, fetch_flex1
+    from flexavatar.model.fetch import LICENSE, fetch_flex1
 
     accepted = args.accept_license
     if not accepted and sys.stdin.isatty():

@@ -25,9 +25,9 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> Result:
-    from flexavatar.data.faces import FaceLibrary
-    from flexavatar.data.folder import cache_folder, data_folder
-    from flexavatar.images import photo_files
+    from flexavatar.io.images import photo_files
+    from flexavatar.synthetic.faces import FaceLibrary
+    from flexavatar.synthetic.folder import cache_folder, data_folder
     from flexavatar.training.pool import Plan, fill_pool
     from flexavatar.training.portraits import track_portraits
 

@@ -48,7 +48,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
-    from flexavatar.export import write_image
+    from flexavatar.io import write_image
     from flexavatar.pipeline import resolve_device
 
     video = args.output.suffix.lower() == ".mp4"

@@ -15,7 +15,7 @@ from flexavatar.driving.pictures import WHITE, pictures
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar, Device
     from flexavatar.baking.measure import Decoder
-    from flexavatar.driving.motion import Motion
+    from flexavatar.motion.motion import Motion
 
 log = logging.getLogger(__name__)
 

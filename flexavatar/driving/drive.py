@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flexavatar.driving.baked import playable
-from flexavatar.driving.motion import Motion
 from flexavatar.driving.pictures import WHITE, Color, beside, pictures
-from flexavatar.driving.record import Cancel, Progress, motion_from_video
-from flexavatar.driving.transfer import Transfer, transferred
 from flexavatar.errors import Cancelled, CannotWrite
-from flexavatar.videos import read_video_frames
+from flexavatar.io.videos import read_video_frames
+from flexavatar.motion.motion import Motion
+from flexavatar.motion.record import Cancel, Progress, motion_from_video
+from flexavatar.motion.transfer import Transfer, transferred
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar, Device
@@ -71,7 +71,7 @@ def drive(
 
     Raises UnreadableVideo, NoFaceFound, BadMotionFile, CannotWrite, and Cancelled if nothing had been drawn yet.
     """
-    from flexavatar.driving.files import is_video
+    from flexavatar.motion.files import is_video
 
     _check(path, background, side_by_side, not isinstance(driver, Motion) and is_video(driver))
     motion, film = driver_motion(driver, face, tracker, progress, cancelled)
@@ -90,7 +90,7 @@ def driver_motion(
     cancelled: Cancel | None = None,
 ) -> tuple[Motion, Path | None]:
     """The first half of `drive`: the driver's motion, and the video that it was tracked in, if any."""
-    from flexavatar.driving.files import is_video, read_driver
+    from flexavatar.motion.files import is_video, read_driver
 
     if isinstance(driver, Motion):
         return driver, None
@@ -120,7 +120,7 @@ def animate(
     cancelled: Cancel | None = None,
 ) -> Driven:
     """The second half of `drive`: the video of an avatar with a motion, which may come from a `film`."""
-    from flexavatar.export import write_video
+    from flexavatar.io import write_video
 
     _check(path, background, side_by_side, film is not None)
     report = progress or _ignore

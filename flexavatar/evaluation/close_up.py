@@ -14,7 +14,7 @@ from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
 from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import Rig
-from flexavatar.texture.regions import atlas_regions
+from flexavatar.rig.regions import atlas_regions
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from flexavatar.errors import FaceTooSmall, NoFaceFound
-from flexavatar.evaluation.identity import identity_net
 from flexavatar.evaluation.metrics import aed, akd, apd, csim
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.fit import fit_landmarks
+from flexavatar.tracking.identity import identity_net
 from flexavatar.tracking.tracker import CROP, Look
 
 

@@ -26,25 +26,13 @@ import torch
 from torch import Tensor
 
 from flexavatar.errors import ModelUnavailable
-from flexavatar.fitting.losses import ssim_map
-from flexavatar.fitting.perceptual import EfficientNetTerm
+from flexavatar.metrics import masked_mean
+from flexavatar.reconstruction.perceptual import EfficientNetTerm
 from flexavatar.tracking.fit import face_extent
 
 SOLID = 0.5  # alpha from which a pixel belongs to a matte
-LEAST_SQUARED = 1e-10  # mean squared error of pictures that count as equal: 100 dB
 BANDS = (1, 2, 4, 8)  # pixels: a band of detail lies between two Gaussian blurs of these standard deviations
 FLAT = 1e-6  # variance of a band, RGB in 0..1, below which a picture has nothing there: a thousandth of the range
-
-
-def psnr(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
-    """dB between two pictures [3, H, W] in 0..1; with a mask [H, W] of weights 0..1, over its pixels only."""
-    squared = (rendered - target).square().mean(0)
-    return -10 * math.log10(max(_mean(squared, mask), LEAST_SQUARED))
-
-
-def ssim(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
-    """Structural similarity, 1 when equal, of two pictures [3, H, W] in 0..1; with a mask [H, W], over its pixels."""
-    return _mean(ssim_map(rendered[None], target[None])[0].mean(0), mask)
 
 
 def perceptual(rendered: Tensor, target: Tensor, mask: Tensor) -> float:
@@ -69,7 +57,7 @@ def detail(rendered: Tensor, target: Tensor, mask: Tensor) -> dict[str, float]:
     inside = torch.from_numpy(cv2.erode(mask.numpy(), np.ones((2 * BANDS[-1] + 1,) * 2, np.uint8), borderValue=0.0))
     result: dict[str, float] = {}
     for sigma, r, t in zip(BANDS, _bands(rendered), _bands(target), strict=False):
-        own, wanted, common = (_mean(product.mean(0), inside) for product in (r * r, t * t, r * t))
+        own, wanted, common = (masked_mean(product.mean(0), inside) for product in (r * r, t * t, r * t))
         known = wanted > FLAT
         result[f"energy_{sigma}"] = own / wanted if known else float("nan")
         if sigma == BANDS[0]:
@@ -79,7 +67,7 @@ def detail(rendered: Tensor, target: Tensor, mask: Tensor) -> dict[str, float]:
 
 def shows_through(alpha: Tensor, face: Tensor) -> float:
     """% of a face, bool [H, W], that the opacity [H, W] of its front lets through."""
-    return 100 * _mean(1 - alpha, face.float())
+    return 100 * masked_mean(1 - alpha, face.float())
 
 
 def matte_iou(rendered: Tensor, target: Tensor) -> float:
@@ -96,7 +84,7 @@ def akd(landmarks: np.ndarray, reference: np.ndarray) -> float:
 
 
 def csim(a: Tensor, b: Tensor) -> float:
-    """Cosine -1..1 of two unit embeddings [128] of `evaluation.identity`."""
+    """Cosine -1..1 of two unit embeddings [128] of `tracking.identity`."""
     return float(a @ b)
 
 
@@ -125,9 +113,3 @@ def _efficient_net() -> EfficientNetTerm | None:
         return EfficientNetTerm()
     except ModelUnavailable:
         return None
-
-
-def _mean(values: Tensor, mask: Tensor | None) -> float:
-    if mask is None:
-        return float(values.mean())
-    return float((values * mask).sum() / mask.sum().clamp_min(1))

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from flexavatar.capture.held_out import MEASURED_SIZE, draw, expression_of, over_white
 from flexavatar.errors import FlexAvatarError, NoFaceFound
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.faces import as_pixels, compare_motion, see_face
 from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
-from flexavatar.evaluation.metrics import csim, detail, perceptual, psnr, shows_through, ssim
+from flexavatar.evaluation.metrics import csim, detail, perceptual, shows_through
 from flexavatar.evaluation.table import Row
-from flexavatar.fitting.observation import observe_face
-from flexavatar.images import read_image
+from flexavatar.io.images import read_image
+from flexavatar.metrics import psnr, ssim
+from flexavatar.reconstruction.held_out import MEASURED_SIZE, draw, expression_of, over_white
+from flexavatar.reconstruction.observation import observe_face
 from flexavatar.rig import Rig
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import Camera
-from flexavatar.data import HeadAssets, SyntheticHeads, sample_expression, tracked_face
 from flexavatar.evaluation.faces import as_pixels, compare_faces, see_face
 from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
-from flexavatar.evaluation.metrics import matte_iou, psnr, ssim
+from flexavatar.evaluation.metrics import matte_iou
 from flexavatar.evaluation.table import Row
+from flexavatar.metrics import psnr, ssim
 from flexavatar.render import render
+from flexavatar.synthetic import HeadAssets, SyntheticHeads, sample_expression, tracked_face
 
 if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flexavatar.export.atomic import atomic_path
+from flexavatar.files import atomic_path
 
 Row = dict[str, Any]  # what was measured ("head", "angle", ...), then the metrics by their keys
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from flexavatar.capture.held_out import draw, over_white
-from flexavatar.driving import motion_from_tracked, transferred
-from flexavatar.driving.record import driver_fps
 from flexavatar.errors import NoFaceFound
 from flexavatar.evaluation.faces import as_pixels, compare_faces, compare_motion, see_face
 from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
-from flexavatar.evaluation.metrics import psnr, ssim
 from flexavatar.evaluation.table import Row
-from flexavatar.videos import read_video_frames, read_video_info
+from flexavatar.io.videos import read_video_frames, read_video_info
+from flexavatar.metrics import psnr, ssim
+from flexavatar.motion import motion_from_tracked, transferred
+from flexavatar.motion.record import driver_fps
+from flexavatar.reconstruction.held_out import draw, over_white
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar

@@ -30,9 +30,9 @@ from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.rig.covering import averaged, covering
+from flexavatar.rig.hair_displacement import outward
 from flexavatar.rig.rig import ATLAS_SIZE
 from flexavatar.texture.shells import SHELL_CHANNELS, SHELLS
-from flexavatar.volume import outward
 
 INSIDE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from flexavatar.errors import ModelUnavailable
-from flexavatar.export.atomic import atomic_path
+from flexavatar.files import atomic_path
 from flexavatar.model.checkpoint import BadCheckpoint, read_checkpoint
 from flexavatar.model.config import UpsamplerConfig
 from flexavatar.model.flex_s import FlexS, FlexSConfig

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from flexavatar.camera import Camera
-from flexavatar.export.atomic import atomic_path
 from flexavatar.expression import Expression
+from flexavatar.files import atomic_path
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar, Device

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from flexavatar.export.atomic import atomic_path
+from flexavatar.files import atomic_path
 from flexavatar.sharing.card import preview_card, save_poster
 from flexavatar.sharing.store import Receipt, SharedStore, ShareOptions
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flexavatar.errors import CannotWrite
-from flexavatar.export.atomic import atomic_path
+from flexavatar.files import atomic_path
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from flexavatar.rig import Rig
+from flexavatar.rig.regions import Regions, atlas_regions, under_hair
 from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
 from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_inner
 from flexavatar.texture.merge import merge
-from flexavatar.texture.regions import Regions, atlas_regions, under_hair
 from flexavatar.texture.unwrap import Unwrapped, unwrap
 from flexavatar.tracking import TrackedFace
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
-from flexavatar.texture.regions import Regions
+from flexavatar.rig.regions import Regions
 from flexavatar.texture.unwrap import Unwrapped
 
 PULL, EAR_PULL = 0.008, 0.1  # strength of a region's own colour against the smoothness of the fill

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flexavatar.rig import REGION_NAMES, Rig
-from flexavatar.texture.regions import Regions, smooth_step
+from flexavatar.rig.regions import Regions, smooth_step
 from flexavatar.texture.unwrap import Unwrapped
 
 IRIS_RADIUS = 0.0059  # metres; nearly the same for every adult

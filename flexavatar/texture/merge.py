@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from flexavatar.rig import Rig
-from flexavatar.texture.regions import atlas_regions
+from flexavatar.rig.regions import atlas_regions
 from flexavatar.texture.unwrap import Unwrapped
 from flexavatar.tracking import TrackedFace
 

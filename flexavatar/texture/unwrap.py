@@ -11,8 +11,8 @@ import torch
 from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import PART_NAMES, REGION_NAMES, Rig
 from flexavatar.rig.anchors import outward_normals
+from flexavatar.rig.hair_displacement import raised
 from flexavatar.tracking import TrackedFace
-from flexavatar.volume import raised
 
 DEPTH_SLACK = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
 FACING = (0.18, 0.5)  # cosine between normal and view where trust starts and where it is full

@@ -180,7 +180,7 @@ class FaceTracker:
         Raises UnreadableVideo, and NoFaceFound if no frame shows a face.
         """
         if isinstance(video, str | Path):
-            from flexavatar.videos import read_video_frames, read_video_info
+            from flexavatar.io.videos import read_video_frames, read_video_info
 
             fps = read_video_info(video).fps
             frames: Iterable[np.ndarray] = read_video_frames(video)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flexavatar.fitting.losses import PerceptualTerm, ssim_map
 from flexavatar.gaussians import Gaussians
+from flexavatar.metrics import PerceptualTerm, ssim_map
 from flexavatar.render import render
 from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.rig.covering import covering

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from flexavatar.errors import FlexAvatarError
 
 if TYPE_CHECKING:
-    from flexavatar.data import SyntheticHeads
-    from flexavatar.data.heads import Split
+    from flexavatar.synthetic import SyntheticHeads
+    from flexavatar.synthetic.heads import Split
 
 log = logging.getLogger(__name__)
 SINGLE = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
@@ -119,7 +119,7 @@ class _Worker:
     def make(self, file: Path) -> None:
         import torch
 
-        from flexavatar.data import HeadAssets, SyntheticHeads
+        from flexavatar.synthetic import HeadAssets, SyntheticHeads
         from flexavatar.training.portraits import portrait_record
         from flexavatar.training.synthetic import synthetic_record
 

@@ -18,9 +18,9 @@ from flexavatar.avatar import create_rig_avatar
 from flexavatar.camera import Camera
 from flexavatar.errors import FlexAvatarError
 from flexavatar.expression import Expression
-from flexavatar.fitting.observation import observe_face
-from flexavatar.images import read_image
-from flexavatar.model.observation import observe
+from flexavatar.io.images import read_image
+from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.reconstruction.observation import observe_face
 from flexavatar.tracking.tracker import TrackedFace
 from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.records import TrainingRecord

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flexavatar.camera import Camera
-from flexavatar.data.labels import UVLabels
 from flexavatar.errors import FlexAvatarError
 from flexavatar.expression import Expression
 from flexavatar.model.decoder import BiasSink
 from flexavatar.model.flex_s import FlexSObservation
 from flexavatar.rig import Rig
+from flexavatar.synthetic.labels import UVLabels
 
 INVALID, VALID, RAISED = 0, 1, 2  # surface flags
 

@@ -8,10 +8,17 @@ import torch
 
 from flexavatar.avatar import above_rest, create_rig_avatar
 from flexavatar.camera import Camera
-from flexavatar.data import SyntheticHead, SyntheticHeads, photo_camera, sample_camera, sample_expression, tracked_face
-from flexavatar.data.sampling import sample_head_rotation
 from flexavatar.expression import Expression
-from flexavatar.model.observation import observe
+from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.synthetic import (
+    SyntheticHead,
+    SyntheticHeads,
+    photo_camera,
+    sample_camera,
+    sample_expression,
+    tracked_face,
+)
+from flexavatar.synthetic.sampling import sample_head_rotation
 from flexavatar.tracking import TrackedFace
 from flexavatar.tracking.crop import CROP_SIZE
 from flexavatar.training.photo import Tone, flawed

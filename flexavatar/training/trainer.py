@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
-from flexavatar.fitting.losses import PerceptualTerm
-from flexavatar.fitting.perceptual import available_terms
 from flexavatar.gaussians import Gaussians
+from flexavatar.metrics import PerceptualTerm
 from flexavatar.model.flex_s import FlexS
 from flexavatar.model.upsampler import ModulatedWeight
+from flexavatar.reconstruction.perceptual import available_terms
 from flexavatar.rig.anchors import AnchorFrames
 from flexavatar.training.checkpoint import Progress, load_state, save_state
 from flexavatar.training.config import TrainingConfig

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.evaluation.metrics import matte_iou, psnr
-from flexavatar.export.image import write_image
+from flexavatar.evaluation.metrics import matte_iou
 from flexavatar.gaussians import Gaussians
+from flexavatar.io.images import write_image
+from flexavatar.metrics import psnr
 from flexavatar.model.flex_s import FlexS
 from flexavatar.render import render
 from flexavatar.training.losses import draw_views

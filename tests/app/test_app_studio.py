@@ -22,12 +22,12 @@ from flexavatar.app.studio import FORMATS, SMALL_VIDEO, Studio
 from flexavatar.app.work import duration
 from flexavatar.avatar import Avatar
 from flexavatar.baking import read_bundle
-from flexavatar.driving import read_motion
 from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
-from flexavatar.export import write_video
 from flexavatar.expression import Expression
+from flexavatar.io import write_video
+from flexavatar.io.videos import read_video_info
+from flexavatar.motion import read_motion
 from flexavatar.sharing import FolderStorage, Limits, SharedStore
-from flexavatar.videos import read_video_info
 from tests.conftest import EXAMPLE, ROOT
 
 CLIP = EXAMPLE.parent / "turning.mp4"

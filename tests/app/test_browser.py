@@ -18,7 +18,7 @@ from plyfile import PlyData
 import app
 from flexavatar.app.studio import Studio
 from flexavatar.avatar import Avatar
-from flexavatar.export import write_video
+from flexavatar.io import write_video
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, SharedStore
 from tests.conftest import EXAMPLE

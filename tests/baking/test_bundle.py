@@ -16,8 +16,8 @@ import torch
 from flexavatar.baking import BakedAvatar, BakeReport, SparseDeltas, read_bundle, write_bundle
 from flexavatar.baking.bundle import STEPS, bundle_bytes
 from flexavatar.errors import BadBundle
-from flexavatar.export.encoding import unit
 from flexavatar.gaussians import Gaussians
+from flexavatar.io.encoding import unit
 
 SPLATS = 300
 CORRECTIVES = (("jawOpen", "mouthClose"), ("eyeBlinkLeft", "eyeBlinkLeft"))

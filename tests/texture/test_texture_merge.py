@@ -116,7 +116,7 @@ def test_badly_tracked_views_count_less(rig, pattern):
 
 def test_a_torso_seen_from_the_side_is_not_trusted(rig, pattern):
     from flexavatar.expression import rotation_from_angles
-    from flexavatar.texture.regions import atlas_regions
+    from flexavatar.rig.regions import atlas_regions
 
     side = replace(view(), head_rotation=rotation_from_angles(yaw=45))
     full = np.ones(SHAPE)

@@ -74,7 +74,7 @@ def test_portraits_become_records(
 
 @needs_data
 def test_synthetic_records_are_reproducible_and_agree_with_themselves(tmp_path: Path) -> None:
-    from flexavatar.data import HeadAssets, SyntheticHeads
+    from flexavatar.synthetic import HeadAssets, SyntheticHeads
     from flexavatar.training.synthetic import synthetic_record
 
     heads = SyntheticHeads(HeadAssets.load(), "eval")

@@ -1,1 +1,0 @@
-"""Refining an avatar code against its observations."""

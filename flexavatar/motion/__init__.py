@@ -1,0 +1,22 @@
+"""Motion: expressions and head rotations over time, from videos, files and clips."""
+
+from __future__ import annotations
+
+from flexavatar.motion.clips import CLIP_NAMES, load_clip
+from flexavatar.motion.files import MOTION_SUFFIXES, read_motion, write_motion
+from flexavatar.motion.motion import Motion
+from flexavatar.motion.record import motion_from_tracked, motion_from_video
+from flexavatar.motion.transfer import Transfer, transferred
+
+__all__ = [
+    "CLIP_NAMES",
+    "MOTION_SUFFIXES",
+    "Motion",
+    "Transfer",
+    "load_clip",
+    "motion_from_tracked",
+    "motion_from_video",
+    "read_motion",
+    "transferred",
+    "write_motion",
+]

@@ -1,0 +1,46 @@
+"""Motion files and drivers by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flexavatar.errors import BadMotionFile, CannotWrite
+from flexavatar.motion.clips import CLIP_NAMES, load_clip
+from flexavatar.motion.live_link import read_live_link, write_live_link
+from flexavatar.motion.mediapipe_json import read_mediapipe, write_mediapipe
+from flexavatar.motion.motion import Motion
+
+MOTION_SUFFIXES = (".csv", ".json")
+
+
+def read_motion(path: str | Path, fps: float | None = None) -> Motion:
+    """Read a Live Link Face .csv or a MediaPipe .json; `fps` as in their readers. Raises BadMotionFile."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".csv":
+        return read_live_link(path, fps)
+    if suffix == ".json":
+        return read_mediapipe(path, fps)
+    raise BadMotionFile(f"Cannot read {path}: motion is read from {' and '.join(MOTION_SUFFIXES)} files.")
+
+
+def write_motion(path: str | Path, motion: Motion) -> None:
+    """Write a Live Link Face .csv or a MediaPipe .json, atomically. Raises CannotWrite."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".csv":
+        write_live_link(path, motion)
+    elif suffix == ".json":
+        write_mediapipe(path, motion)
+    else:
+        raise CannotWrite(
+            f"Cannot write {path}: motion is written as {' or '.join(MOTION_SUFFIXES)}. Change the suffix."
+        )
+
+
+def read_driver(driver: str | Path) -> Motion:
+    """The motion of a clip's name or of a motion file. Raises BadMotionFile."""
+    return load_clip(str(driver)) if str(driver) in CLIP_NAMES else read_motion(driver)
+
+
+def is_video(driver: str | Path) -> bool:
+    """Whether a driver that is named so has to be tracked first."""
+    return str(driver) not in CLIP_NAMES and Path(driver).suffix.lower() not in MOTION_SUFFIXES

@@ -1,0 +1,74 @@
+"""Several photos of one head differ in light and are tracked a little apart: gains and small motions of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flexavatar.gaussians import Gaussians
+from flexavatar.reconstruction.fit import moved
+from flexavatar.reconstruction.observation import FitObservation
+from flexavatar.render import render
+from flexavatar.rig.parts import parts
+
+MOTION_RATE, TONE_RATE = 5e-4, 5e-3  # radians and metres; logarithm of gains
+MOTION_PULL, TONE_PULL = 1.0, 0.02
+DARKEST = 0.02  # of colours whose ratio is asked for
+STRONGEST_TONE = 0.7  # logarithm of a gain that is believed before any fit
+LEAST_PIXELS = 50  # of a face, to say anything of its light
+
+
+class Alignment:
+    """Gains and motions of V views, learned; those of the view `base` stay as they are: it has the avatar's light."""
+
+    def __init__(self, heads: Sequence[Gaussians], views: Sequence[FitObservation], base: int) -> None:
+        """`heads` are the Gaussians [G] of the rig's texels as each of the `views` expresses them."""
+        count, device = len(views), heads[0].means.device
+        self._base, self._count = base, count
+        self._motions = torch.zeros(count, 6, device=device, requires_grad=count > 1)
+        self._start = torch.zeros(count, 3, device=device)
+        if count > 1:
+            tones = torch.stack([_tone(head, view) for head, view in zip(heads, views, strict=True)])
+            self._start = (tones[base] - tones).clamp(-STRONGEST_TONE, STRONGEST_TONE)
+        self._tones = self._start.clone().requires_grad_(count > 1)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """For an optimiser; none where there is one view."""
+        if self._count == 1:
+            return []
+        return [{"params": [self._motions], "lr": MOTION_RATE}, {"params": [self._tones], "lr": TONE_RATE}]
+
+    def moved(self, gaussians: Gaussians, index: int) -> Gaussians:
+        """Gaussians [G] as the view `index` has them."""
+        if index == self._base:
+            return gaussians
+        return moved(gaussians._map(lambda t: t[None]), self._motions[index][None])[0]
+
+    def toned(self, image: Tensor, index: int) -> Tensor:
+        """The photo [3, H, W] in the light of the base."""
+        if index == self._base:
+            return image
+        return (image * self._tones[index].exp()[:, None, None]).clamp(0, 1)
+
+    def pull(self) -> Tensor:
+        return MOTION_PULL * self._motions.square().mean() + TONE_PULL * (self._tones - self._start).square().mean()
+
+
+@torch.no_grad()
+def _tone(head: Gaussians, view: FitObservation) -> Tensor:
+    """Median logarithm [3] of the ratios of the photo's colours to the head's, where the head shows its face.
+
+    Against the head, since hair before a face is darker in both.
+    """
+    core = parts(head.means.device).core[:, None].expand(-1, 3)
+    face = render(replace(head, colors=core.contiguous()), view.camera).rgb[:1] * view.matte * view.weight
+    there = (face > 0.5)[0]
+    if int(there.sum()) < LEAST_PIXELS:
+        return view.image.new_zeros(3)
+    drawn = render(head, view.camera).rgb
+    ratio = (view.image.clamp_min(DARKEST) / drawn.clamp_min(DARKEST)).log()
+    return ratio[:, there].median(1).values

@@ -1,0 +1,82 @@
+"""Avatars by a network: encoded from one view (paper section 3.1), then refined to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode, torch_device
+from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.reconstruction.refine import RefineParams, refine, unrefined_residuals
+from flexavatar.reconstruction.rig_avatar import spread_views
+from flexavatar.reconstruction.settings import Quality
+from flexavatar.rig.move import moved
+from flexavatar.tracking import TrackedFace
+
+# Steps of the deformation, and of single Gaussians; of one photo.
+STEPS: dict[Quality, tuple[int, int]] = {"instant": (0, 0), "fast": (8, 12), "balanced": (30, 55), "best": (60, 180)}
+# On 2 idle cores (docs/timings.md): encoding; what refining begins with; its steps.
+START_SECONDS, REFINE_SECONDS, DEFORM_SECONDS, STEP_SECONDS = 1.3, 1.8, 0.14, 0.23
+GPU_START_SECONDS, GPU_STEP_SECONDS = 15.0, 0.03
+MOST_VIEWS = 24  # that a video's avatar is refined to: every one of them is kept decoded
+
+
+def fit_steps(quality: Quality, views: int) -> tuple[int, int]:
+    """Steps of the deformation and of single Gaussians. One step sees one view, so several views need more."""
+    deform, steps = STEPS[quality]
+    more = 2 if views > 1 else 1
+    return deform * more, steps * more
+
+
+def fit_seconds(quality: Quality, views: int) -> float:
+    """Seconds that `create_network_avatar` takes on 2 idle cores."""
+    deform, steps = fit_steps(quality, views)
+    refining = REFINE_SECONDS + deform * DEFORM_SECONDS + steps * STEP_SECONDS if steps else 0.0
+    return START_SECONDS + refining
+
+
+def gpu_seconds(steps: tuple[int, int]) -> float:
+    """Seconds that it takes on a CUDA GPU, in a new process; as measured, with a margin of two (docs/timings.md)."""
+    return GPU_START_SECONDS + GPU_STEP_SECONDS * sum(steps)
+
+
+def create_network_avatar(
+    source: NetworkSource,
+    rig_avatar: Avatar,
+    views: Sequence[TrackedFace],
+    base: int = 0,
+    steps: tuple[int, int] = STEPS["balanced"],
+    progress: Callable[[float], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    device: Device = "cpu",
+) -> Avatar:
+    """The avatar that the network makes of `views[base]`, refined to all views in `steps` (0: not at all).
+
+    Made on `device`, and returned on the CPU. `rig_avatar` is of the same views. `progress` hears of the share of the
+    steps that are done; when `cancelled` says so, the rest of them is skipped. Raises ModelUnavailable or
+    BadCheckpoint.
+    """
+    made = rig_avatar.to(torch_device(device))
+    with torch.no_grad():
+        head = load_network(source, made.device).encode(moved(observe(views[base], rig_avatar), made.device))
+    made = replace(made, network=NetworkCode(head.code[0], head.detail[0], source))
+    done = 0.0
+
+    def report(share: float) -> None:
+        nonlocal done
+        done = share
+        if progress is not None:
+            progress(share)
+
+    if sum(steps):
+        chosen = [views[i] for i in spread_views(views, base, MOST_VIEWS)]
+        params = RefineParams(deform_steps=steps[0], steps=steps[1])
+        residuals = refine(made, chosen, 0, params, report, cancelled)
+    else:
+        residuals = unrefined_residuals(made)
+    metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": round(done * sum(steps))}
+    avatar = replace(made.to("cpu"), residuals=residuals, metadata=metadata)
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device=device))

@@ -1,0 +1,177 @@
+"""From photos or a video to tracked views of one person, with a reason for everything that is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flexavatar.errors import Cancelled, FlexAvatarError, NoFaceFound, UnreadableImage
+from flexavatar.io.videos import VideoInfo, read_video_frames, read_video_info
+from flexavatar.reconstruction.frames import NO_FACE_REASON, FrameNote, choose_frames, note_frame
+from flexavatar.reconstruction.progress import Reporter
+from flexavatar.reconstruction.rig_avatar import best_base
+from flexavatar.reconstruction.settings import CaptureSettings
+from flexavatar.tracking import FaceTracker, TrackedFace
+from flexavatar.tracking.people import strangers
+from flexavatar.tracking.tracker import FACE_ERRORS, FaceChoice, Look
+
+if TYPE_CHECKING:
+    from flexavatar.pipeline import Photo
+
+STOPPED_FRAMES = 8  # of a video whose capture is stopped before its frames are chosen
+MOST_FPS, USUAL_FPS = 60.0, 30.0  # browsers' recordings say 1000: that is their clock, not their rate
+WORST_ERROR = 0.05  # landmark distance / face height from which a view does more harm than good
+PHOTOS_HELD_OUT_FROM = 10  # so many photos before some are kept from the avatar
+
+
+class NothingUsable(FlexAvatarError):
+    """No picture can be used; `reasons` says why, for each."""
+
+    def __init__(self, message: str, reasons: dict[str, str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class View:
+    source: str  # "photo 2 (side.jpg)" or "frame 125 (5.0 s)"
+    face: TrackedFace
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Views of one person; all of them share one shape."""
+
+    used: tuple[View, ...]
+    held_out: tuple[View, ...]
+    base: int  # index into `used` of the view to start from
+    dropped: dict[str, str]  # source: reason
+
+
+def observe_photos(
+    photos: Sequence[Photo], tracker: FaceTracker, report: Reporter, face: FaceChoice = None
+) -> Observations:
+    """Views of the person in several photos. Raises NothingUsable, DifferentPeople, Cancelled."""
+    from flexavatar.io.images import read_image
+
+    looks: dict[str, Look] = {}
+    dropped: dict[str, str] = {}
+    prints: dict[bytes, str] = {}
+    for i, photo in enumerate(photos):
+        source = f"photo {i + 1} ({Path(photo).name})" if isinstance(photo, str | Path) else f"photo {i + 1}"
+        try:
+            look = tracker.look(read_image(photo), face)
+        except (UnreadableImage, *FACE_ERRORS) as error:
+            dropped[source] = str(error)
+        else:
+            pixels = look.pixels.tobytes()
+            if pixels in prints:
+                dropped[source] = f"the same picture as {prints[pixels]}"
+            else:
+                prints[pixels] = source
+                looks[source] = look
+        if not report("finding faces", (i + 1) / len(photos)):
+            break
+    held_out = list(looks)[4::8] if len(looks) >= PHOTOS_HELD_OUT_FROM else []
+    return _tracked(looks, held_out, dropped, tracker, report)
+
+
+def observe_video(path: str | Path, settings: CaptureSettings, tracker: FaceTracker, report: Reporter) -> Observations:
+    """Views of the main person of a clip; the clip is read twice so that memory stays bounded.
+
+    Raises UnreadableVideo, NoFaceFound, DifferentPeople, Cancelled.
+    """
+    info = read_video_info(path)
+    rate = _rate(info, settings)
+    notes, missing, count = [], 0, 0
+    expected = max(info.duration * rate, 1.0)
+    for index, look in enumerate(tracker.follow(read_video_frames(path, rate))):
+        count = index + 1
+        if look is None:
+            missing += 1
+        else:
+            notes.append(note_frame(index, look))
+        if not report("watching the video", count / expected):
+            break
+    if not notes:
+        if report.stopped:
+            raise Cancelled("The capture was stopped before a face was seen.")
+        raise NoFaceFound(
+            f"None of the {count} frames of the video that were looked at shows a face. Use a clip in which the face "
+            "is seen from the front, well lit."
+        )
+    # Whoever stops wants a result soon.
+    frames = min(settings.frames, STOPPED_FRAMES) if report.stopped else settings.frames
+    choice = choose_frames(notes, tracker.model, frames)
+    name = lambda i: f"frame {round(notes[i].index * info.fps / rate)} ({notes[i].index / rate:.1f} s)"  # noqa: E731
+    dropped = {name(i): reason for i, reason in choice.dropped.items()}
+    if missing:
+        dropped[f"{missing} frames"] = NO_FACE_REASON
+    if choice.base < 0:
+        raise _nothing(dropped)
+    noted = {notes[i].index: notes[i] for i in (*choice.used, *choice.held_out)}
+    names = {notes[i].index: name(i) for i in (*choice.used, *choice.held_out)}
+    looks = _collected(read_video_frames(path, rate), noted, names, report)
+    # The base first, the held-out ones last: if the work is stopped, the most useful ones are done.
+    held_out = [name(i) for i in choice.held_out if name(i) in looks]
+    first = [name(choice.base)] if name(choice.base) in looks else []
+    order = dict.fromkeys([*first, *(n for n in looks if n not in held_out), *held_out])
+    return _tracked({n: looks[n] for n in order}, held_out, dropped, tracker, report)
+
+
+def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
+    """Frames a second to look at."""
+    usual = info.fps if 0 < info.fps <= MOST_FPS else USUAL_FPS
+    return usual if not info.duration else min(usual, settings.looked_at / info.duration)
+
+
+def _collected(
+    frames: Iterator[np.ndarray], notes: dict[int, FrameNote], names: dict[int, str], report: Reporter
+) -> dict[str, Look]:
+    """The looks at the noted frames, from a second reading of the clip."""
+    looks: dict[str, Look] = {}
+    stopped_before, last = report.stopped, max(notes)
+    for index, frame in enumerate(frames):
+        if index in notes:
+            note = notes[index]
+            looks[names[index]] = Look.at(frame, note.crop, note.face)
+        if index >= last or not (report("collecting frames", index / (last + 1)) or stopped_before or not looks):
+            break
+    return looks
+
+
+def _tracked(
+    looks: dict[str, Look], held_out: Sequence[str], dropped: dict[str, str], tracker: FaceTracker, report: Reporter
+) -> Observations:
+    """Compare the people, fit the rig to all views together and drop those it does not fit."""
+    if not looks:
+        raise _nothing(dropped)
+    stopped_before = report.stopped
+    report("comparing people")
+    names = list(looks)
+    for i, likeness in strangers(list(looks.values())).items():
+        dropped[names[i]] = f"shows another person (similarity {likeness:.2f})"
+    names = [name for name in names if name not in dropped]
+
+    def cutting(done: int) -> bool:
+        return report("cutting out", done / len(names)) or stopped_before
+
+    faces = tracker.track_looks([looks[name] for name in names], cutting)
+    views = [View(name, face) for name, face in zip(names, faces, strict=False)]
+    best = min(view.face.error for view in views)
+    for view in views:
+        if view.face.error > max(WORST_ERROR, best):
+            dropped[view.source] = f"the head does not fit its landmarks (error {view.face.error:.3f})"
+    views = [view for view in views if view.source not in dropped]
+    used = tuple(view for view in views if view.source not in held_out) or tuple(views)
+    kept = tuple(view for view in views if view not in used)
+    return Observations(used, kept, best_base([view.face for view in used]), dropped)
+
+
+def _nothing(dropped: dict[str, str]) -> NothingUsable:
+    reasons = "\n".join(f"- {source}: {reason}" for source, reason in dropped.items())
+    return NothingUsable(f"None of the pictures can be used:\n{reasons}", dropped)
