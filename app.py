@@ -19,6 +19,7 @@ import gradio as gr  # isort: skip
 from flexavatar import FlexAvatarPipeline
 from flexavatar.app.api import add_endpoints
 from flexavatar.app.capture_tab import capture_tab
+from flexavatar.app.controls import STATIC
 from flexavatar.app.create_tab import create_tab
 from flexavatar.app.gallery_tab import gallery_tab
 from flexavatar.app.interpolate_tab import interpolate_tab
@@ -36,7 +37,6 @@ ROOT = Path(__file__).resolve().parent
 EXAMPLE = ROOT / "examples" / "astronaut.png"
 CLIP = ROOT / "examples" / "turning.mp4"
 TITLE = "# FlexAvatar\nOne photo in, a 3D head out: turn it, animate it, download it as Gaussian splats."
-APP = ROOT / "flexavatar" / "app"
 CACHE_SECONDS = 3600
 
 
@@ -96,8 +96,8 @@ def launch(
             font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
             font_mono=["ui-monospace", "Consolas", "monospace"],
         ),
-        css_paths=[APP / "style.css"],
-        head=f"<script>{(APP / 'browser.js').read_text(encoding='utf-8')}</script>",
+        css_paths=[STATIC / "style.css"],
+        head=f"<script>{(STATIC / 'browser.js').read_text(encoding='utf-8')}</script>",
     )
     return page
 

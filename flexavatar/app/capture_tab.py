@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from flexavatar.app.controls import quality_choice
+from flexavatar.app.controls import hand_over_untouched, quality_choice
 from flexavatar.app.panel import avatar_panel
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, duration, stoppable
 from flexavatar.errors import FlexAvatarError
 from flexavatar.pipeline import VIDEO_SUFFIXES
+from flexavatar.templates import render_template
 
 if TYPE_CHECKING:
     from flexavatar.reconstruction import Capture
@@ -48,8 +48,7 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
                         height=260,
                         elem_id="capture-recording",
                     )
-                    # The package reads what browsers record; converting it first would only take time.
-                    recording.preprocess = lambda payload: payload and payload.path
+                    hand_over_untouched(recording)
             quality = quality_choice(instant=studio.pipeline.fits, elem_id="quality")
             estimate = gr.Markdown(WAITING, elem_id="capture-estimate")
             with gr.Row():
@@ -113,15 +112,8 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
 
 def _account(made: Capture) -> str:
     """What the avatar was made of, in figures and in a list of what was left out."""
-    figures = [(str(len(made.used)), "views used"), (str(len(made.dropped)), "left out")]
+    figures, held_out = [(str(len(made.used)), "views used"), (str(len(made.dropped)), "left out")], 0
     if made.psnr is not None and made.ssim is not None:
         figures += [(f"{made.psnr:.1f} dB", "PSNR"), (f"{made.ssim:.3f}", "SSIM")]
-    tiles = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in figures)
-    text = f'<div class="figures">{tiles}</div>'
-    if made.psnr is not None:
-        text += f"<p>PSNR and SSIM on {len(made.held_out)} views that the avatar was not made of.</p>"
-    if made.dropped:
-        rows = "".join(f"<li><b>{escape(name)}</b> {escape(why)}</li>" for name, why in made.dropped.items())
-        text += f"<details open><summary>Left out, and why</summary><ul>{rows}</ul></details>"
-    used = "".join(f"<li>{escape(name)}</li>" for name in made.used)
-    return text + f"<details><summary>Used</summary><ul>{used}</ul></details>"
+        held_out = len(made.held_out)
+    return render_template("app/account.html", figures=figures, held_out=held_out, dropped=made.dropped, used=made.used)

@@ -1,9 +1,10 @@
-"""Controls that tabs share: quality; presets, one slider for each ARKit blendshape, and the head's rotation."""
+"""Controls that tabs share: HTML that listens, uploads, quality, presets, blendshape sliders, the head's rotation."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
 }
 HEAD_TURNS = ("Turn (to the subject's left)", "Nod (down)", "Tilt (to the right shoulder)")
 LARGEST_TURN = 45.0  # degrees
+STATIC = Path(__file__).parent / "static"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,25 @@ def quality_choice(instant: bool, **settings: Any) -> gr.Radio:
     names = (*(["instant"] if instant else []), "fast", "balanced", "best")
     choices = [(name.capitalize(), name) for name in names]
     return gr.Radio(choices, value="balanced", label="Quality", elem_classes="pills", **settings)
+
+
+def active_html(script: str, value: Any, markup: str, **settings: Any) -> gr.HTML:
+    """`markup` in which a script of STATIC listens, apart from the component's value, which tells what was clicked.
+
+    Updates are `gr.HTML(value=..., markup=...)`: they have to replace both. Settings are those of gr.HTML.
+    """
+    # gradio's templates do not escape; with this one, all that they get is escaped already.
+    template = "${markup}"
+    js = (STATIC / script).read_text(encoding="utf-8")
+    return gr.HTML(value, html_template=template, markup=markup, js_on_load=js, **settings)
+
+
+def hand_over_untouched(upload: Any) -> None:
+    """Let callbacks of a gr.Image or gr.Video get the path of the very file that was uploaded or recorded.
+
+    The package reads more formats than gradio and explains what is wrong; gradio would convert the file first.
+    """
+    upload.preprocess = lambda payload: payload and payload.path
 
 
 def expression_controls() -> ExpressionControls:

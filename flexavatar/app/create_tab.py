@@ -12,6 +12,7 @@ from flexavatar.app.controls import (
     ExpressionControls,
     expression_controls,
     expression_of,
+    hand_over_untouched,
     quality_choice,
     slider_values,
 )
@@ -69,8 +70,7 @@ def _lay_out(sharing: Sharing, examples: list[str]) -> _Parts:
             photo = gr.Image(
                 label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath", height=340, elem_id="photo"
             )
-            # Hand over the untouched file: the package accepts more formats than gradio, and explains what is wrong.
-            photo.preprocess = lambda payload: payload and payload.path
+            hand_over_untouched(photo)
             quality = quality_choice(
                 instant=True,
                 info="How long the head is fitted to the photo",

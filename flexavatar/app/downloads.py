@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from flexavatar.app.controls import active_html
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import SHORT
 from flexavatar.expression import Expression
+from flexavatar.templates import render_template
 
 DOWNLOADS = {
     "ply": "Splats for 3D programs",
@@ -24,15 +26,6 @@ DOWNLOADS = {
 }
 AS_SHOWN, NEUTRAL = "As shown", "Neutral"
 
-_MENU = """<div class="downloads" role="group" aria-label="Download">${formats.map(f => `
-<button type="button" id="${tab}-${f.name}" data-format="${f.name}"><b>.${f.name}</b><span>${f.about}</span></button>
-`).join("")}</div>"""
-_CHOOSE = """element.addEventListener("click", event => {
-    const button = event.target.closest("[data-format]");
-    if (!button) return;
-    props.value = button.dataset.format;
-    trigger("input");
-});"""
 # The file comes as {url, orig_name}; a link that is clicked at once is what a download button is, too.
 _SAVE = """file => {
     const link = document.createElement("a");
@@ -88,13 +81,8 @@ def download_menu(tab: str, with_expression: bool = False) -> DownloadMenu:
                 elem_classes="pills",
                 elem_id=f"{tab}-download-expression",
             )
-        menu = gr.HTML(
-            "",
-            html_template=_MENU,
-            js_on_load=_CHOOSE,
-            tab=tab,
-            formats=[{"name": name, "about": about} for name, about in DOWNLOADS.items()],
-            elem_classes="bare",
+        menu = active_html(
+            "downloads.js", "", render_template("app/downloads.html", tab=tab, formats=DOWNLOADS), elem_classes="bare"
         )
     return DownloadMenu(menu, expression, gr.File(visible=False))
 

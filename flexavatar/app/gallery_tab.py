@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 import time
-from html import escape
 from typing import Any
 
 import gradio as gr
 
+from flexavatar.app.controls import active_html
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.roster import Roster
 from flexavatar.app.routes import owner_links
 from flexavatar.app.share_box import WHO, Sharing, lives
 from flexavatar.app.work import QUEUED, SHORT
 from flexavatar.sharing import NotShared, SharedAvatar
-
-# A second press of "Delete" deletes: windows that ask are not allowed in frames of other sites.
-_GALLERY = """<div class="own" role="list" aria-label="Shared avatars">${avatars.length ? avatars.map(a => `
-<article role="listitem" aria-label="${a.name}" data-id="${a.id}">
-<a class="picture" href="${a.page}" target="_blank" rel="noopener" aria-label="Open ${a.name}">
-<img src="${a.thumbnail}" alt="" width="256" height="256" loading="lazy"></a>
-<h3>${a.name}</h3><p>${a.about}</p>
-<div class="own-actions"><a href="${a.page}" target="_blank" rel="noopener">Open</a>
-<button type="button" data-copy="${new URL(a.page, location)}">Copy link</button>
-<button type="button" class="danger" data-action="delete">Delete</button></div>
-<details><summary>Change</summary>
-<label>Who can open it <select data-action="visibility">${who.map(w =>
-`<option value="${w.value}" ${w.value === a.visibility ? "selected" : ""}>${w.label}</option>`).join("")}
-</select></label>
-<label>Keep it <select data-action="life"><option value="">${a.until}</option>${lives.map(l =>
-`<option value="${l}">${l === "No end" ? "without end" : "for " + l + " from now"}</option>`).join("")}</select></label>
-<button type="button" class="quiet" data-copy="${new URL(a.delete, location)}">Copy delete link</button>
-</details></article>`).join("") : `<p>${hint}</p>`}</div>"""
-_ACT = """const act = (target, value) => {
-    const id = target.closest("[data-id]").dataset.id;
-    props.value = { id, action: target.dataset.action, value };
-    trigger("submit");
-};
-element.addEventListener("change", event => {
-    const { target } = event;
-    if (!target.dataset.action || !target.value) return;
-    act(target, target.value);
-    if (target.dataset.action === "life") target.value = ""; // the first option tells the new date
-});
-element.addEventListener("click", event => {
-    const button = event.target.closest("button[data-action]");
-    if (!button) return;
-    if (button.classList.contains("sure")) return act(button, "");
-    button.classList.add("sure");
-    button.textContent = "Delete for good?";
-    setTimeout(() => { button.classList.remove("sure"); button.textContent = "Delete"; }, 5000);
-});"""
-_WORKING = """<div class="own small" role="list" aria-label="Avatars being worked on">
-${avatars.length ? avatars.map(a => `
-<article role="listitem" aria-label="${a.name}" data-id="${a.id}">
-<img src="${a.picture}" alt="" width="112" height="112">
-<h3>${a.name}</h3>
-<button type="button" class="quiet" aria-label="Remove ${a.name} from the server">Remove</button></article>`).join("")
-: `<p>${hint}</p>`}</div>"""
-_REMOVE = """element.addEventListener("click", event => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    props.value = button.closest("[data-id]").dataset.id;
-    trigger("submit");
-});"""
-NOTHING_SHARED = "Nothing shared yet. Make an avatar, then open “Share by a link” below it."
-NOTHING_MADE = "None at the moment. Make one in another tab."
+from flexavatar.templates import render_template
 
 
 def gallery_tab(sharing: Sharing, roster: Roster, tab: gr.Tab) -> None:
@@ -75,23 +24,18 @@ def gallery_tab(sharing: Sharing, roster: Roster, tab: gr.Tab) -> None:
         "forgets them; the avatars then stay until they expire.",
         elem_classes="explained",
     )
-    gallery = gr.HTML(
-        None, html_template=_GALLERY, js_on_load=_ACT, **_props(sharing, []), elem_id="gallery", elem_classes="bare"
-    )
+    gallery = active_html("gallery.js", None, _gallery(sharing, {}), elem_id="gallery", elem_classes="bare")
     gr.Markdown(
         "### In the works\nOffered in all tabs, also after reloading the page. The server keeps them for an hour after "
         "their last use: share or download what shall last.",
         elem_classes="explained",
     )
-    working = gr.HTML(
-        None, html_template=_WORKING, js_on_load=_REMOVE, avatars=[], hint=NOTHING_MADE, elem_id="working",
-        elem_classes="bare",
-    )  # fmt: skip
+    working = active_html("working.js", None, _working([]), elem_id="working", elem_classes="bare")
     gone = gr.JSON(visible=False)
 
     @with_clear_errors
     def on_tokens(tokens: dict[str, str] | None) -> gr.HTML:
-        return gr.HTML(value=None, **_props(sharing, _mine(sharing, tokens or {})))
+        return gr.HTML(value=None, markup=_gallery(sharing, tokens or {}))
 
     @with_clear_errors
     def on_act(asked: dict[str, str], tokens: dict[str, str]) -> tuple[gr.HTML, dict[str, str]]:
@@ -106,8 +50,7 @@ def gallery_tab(sharing: Sharing, roster: Roster, tab: gr.Tab) -> None:
                 sharing.store.keep_for(avatar_id, token, lives(sharing.store)[asked["value"]])
         except NotShared:  # deleted or expired since the gallery was drawn
             gr.Info("This avatar is gone already.")
-        left = _mine(sharing, tokens)
-        return gr.HTML(value=None, **_props(sharing, left)), {"id": avatar_id if action == "delete" else ""}
+        return gr.HTML(value=None, markup=_gallery(sharing, tokens)), {"id": avatar_id if action == "delete" else ""}
 
     def on_remove(key: str, ids: list[str]) -> tuple[list[str], dict[str, str]]:
         roster.remove(key)
@@ -121,36 +64,25 @@ def gallery_tab(sharing: Sharing, roster: Roster, tab: gr.Tab) -> None:
     )  # fmt: skip
     removed = working.submit(on_remove, [working, roster.ids], [roster.ids, gone], **QUEUED)
     removed.success(None, gone, None, js="({ id }) => window.flexavatarKept.dropAvatar(id)")
-    roster.show_in(working, lambda cards: {"avatars": cards, "hint": NOTHING_MADE})
+    roster.show_in(working, _working)
 
 
-def _props(sharing: Sharing, avatars: list[dict[str, str]]) -> dict[str, Any]:
-    """All values of the template: an update replaces them together."""
-    return {
-        "avatars": avatars,
-        "who": [{"label": label, "value": value} for label, value in WHO],
-        "lives": [*lives(sharing.store)],
-        "hint": NOTHING_SHARED,
-    }
+def _gallery(sharing: Sharing, tokens: dict[str, str]) -> str:
+    avatars = [_card(avatar, tokens[avatar.id]) for avatar in sharing.store.list_mine(tokens)]
+    return render_template("app/gallery.html", avatars=avatars, who=WHO, lives=lives(sharing.store))
 
 
-def _mine(sharing: Sharing, tokens: dict[str, str]) -> list[dict[str, str]]:
-    return [_card(avatar, tokens[avatar.id]) for avatar in sharing.store.list_mine(tokens)]
+def _working(cards: list[dict[str, str]]) -> str:
+    return render_template("app/working.html", avatars=cards)
 
 
-def _card(avatar: SharedAvatar, token: str) -> dict[str, str]:
-    links = owner_links(avatar, token)
-    until = "without end" if avatar.expires is None else f"until {_date(avatar.expires)}"
-    who = next(label for label, value in WHO if value == avatar.visibility)
+def _card(avatar: SharedAvatar, token: str) -> dict[str, Any]:
     return {
         "id": avatar.id,
-        "name": escape(avatar.name),
-        "about": f"{who}, {until}",
-        "visibility": avatar.visibility,
-        "until": until,
-        "page": links.page,
-        "delete": links.delete,
-        "thumbnail": links.thumbnail,
+        "name": avatar.name,
+        "who": next(label for label, value in WHO if value == avatar.visibility),
+        "until": "without end" if avatar.expires is None else f"until {_date(avatar.expires)}",
+        "links": owner_links(avatar, token),
     }
 
 

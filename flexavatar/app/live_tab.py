@@ -28,8 +28,8 @@ def live_tab(sharing: Sharing, roster: Roster) -> None:
         downloads = avatar_actions(sharing, TAB, avatar, with_expression=True)
 
     @with_clear_errors
-    def on_choose(chosen: list[str]) -> tuple[str | None, gr.Row]:
-        return staged(chosen[0], whole=True) if chosen else None, gr.Row(visible=bool(chosen))
+    def on_choose(chosen: list[str]) -> tuple[str, gr.Row]:
+        return staged(chosen[0] if chosen else None, HINT, whole=True), gr.Row(visible=bool(chosen))
 
     avatar.change(on_choose, avatar, [view, actions], **PREVIEW)
     downloads.wire(sharing.studio, avatar, [gr.JSON(visible=False)], _expression, _POSE)

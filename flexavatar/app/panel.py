@@ -11,27 +11,18 @@ from flexavatar.app.downloads import DownloadMenu, download_menu
 from flexavatar.app.routes import session_viewer_url
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.studio import Studio
-
-_STAGE = """<div class="stage ${kind}">${value
-? `<iframe src="${value}" title="The avatar in 3D" allow="camera; fullscreen"></iframe>` : `<p>${hint}</p>`}</div>"""
+from flexavatar.templates import render_template
 
 
 def stage(elem_id: str, hint: str, whole: bool = False) -> gr.HTML:
-    """The viewer; its value is what `staged` gives, or None. `whole` shows its sliders, clips and webcam."""
-    return gr.HTML(
-        None,
-        html_template=_STAGE,
-        js_on_load="",
-        hint=hint,
-        kind="whole" if whole else "small",
-        elem_id=elem_id,
-        elem_classes="bare",
-    )
+    """The viewer; its value is what `staged` gives. `whole` shows its sliders, clips and webcam."""
+    return gr.HTML(staged(None, hint, whole), js_on_load="", elem_id=elem_id, elem_classes="bare")
 
 
-def staged(key: str, whole: bool = False) -> str:
-    """The value with which a `stage` shows an avatar."""
-    return session_viewer_url(key, {} if whole else {"ui": "minimal"})
+def staged(key: str | None, hint: str = "", whole: bool = False) -> str:
+    """The value with which a `stage` shows an avatar, or the hint where there is none."""
+    address = key and session_viewer_url(key, {} if whole else {"ui": "minimal"})
+    return render_template("app/stage.html", address=address, hint=hint, whole=whole)
 
 
 @dataclass(frozen=True)

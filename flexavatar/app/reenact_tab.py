@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from flexavatar.app.controls import hand_over_untouched
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, stoppable
@@ -43,7 +44,7 @@ def reenact_tab(sharing: Sharing, roster: Roster, example: str) -> None:
                 visible=False,
                 elem_id="reenact-video",
             )
-            video.preprocess = lambda payload: payload and payload.path
+            hand_over_untouched(video)
             with gr.Column(visible=False) as driver_example:
                 gr.Examples(
                     [[example]],

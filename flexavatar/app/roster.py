@@ -16,26 +16,14 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from flexavatar.app.controls import active_html
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import AT_ONCE, QUEUED, SHORT
+from flexavatar.templates import render_template
 
 MOST = 12  # avatars that a visitor can choose from, as in `browser.js`; the oldest goes first
 CARD = 112  # pixels
-
-_CARDS = """<div class="cards" role="group" aria-label="Your avatars">${avatars.length ? avatars.map(a => `
-<button type="button" data-id="${a.id}" aria-pressed="${value.includes(a.id)}" title="${a.name}">
-<img src="${a.picture}" alt=""><span>${a.name}</span>
-${multiple && value.includes(a.id) ? `<b>${value.indexOf(a.id) + 1}</b>` : ""}</button>`).join("")
-: `<p>${hint}</p>`}</div>"""
-_CHOOSE = """element.addEventListener("click", event => {
-    const card = event.target.closest("[data-id]");
-    if (!card) return;
-    const id = card.dataset.id, chosen = props.value ?? [];
-    const others = chosen.filter(other => other !== id);
-    props.value = !props.multiple ? [id] : others.length < chosen.length ? others : [...chosen, id];
-    trigger("input");
-});"""
 
 
 class Roster:
@@ -45,18 +33,17 @@ class Roster:
         self._studio = studio
         self._example = example
         self._pickers: list[tuple[gr.HTML, bool]] = []
-        self._shown_in: list[tuple[gr.HTML, Callable[[list[dict[str, str]]], dict[str, Any]]]] = []
+        self._shown_in: list[tuple[gr.HTML, Callable[[list[dict[str, str]]], str]]] = []
         self.ids = gr.State([])
         self.restored = gr.State(None)  # the newest avatar of those that a reloaded page has found again
         self._kept = gr.JSON(visible=False)
 
     def picker(self, tab: str, multiple: bool = False) -> gr.HTML:
         """Cards to choose from, in the current Blocks context; its value is the list of chosen ids."""
-        picker = gr.HTML(
+        picker = active_html(
+            "picker.js",
             [],
-            html_template=_CARDS,
-            js_on_load=_CHOOSE,
-            **_props([], multiple),
+            _cards_html([], multiple),
             elem_id=f"{tab}-avatars",
             label="Avatars" if multiple else "Avatar",
             show_label=True,
@@ -99,9 +86,9 @@ class Roster:
         """Drop an avatar from the server at its owner's wish."""
         self._studio.store.discard(key)
 
-    def show_in(self, view: gr.HTML, props: Callable[[list[dict[str, str]]], dict[str, Any]]) -> None:
-        """Keep `view` up to date: `props` makes its props of the cards (id, name, picture)."""
-        self._shown_in.append((view, props))
+    def show_in(self, view: gr.HTML, html: Callable[[list[dict[str, str]]], str]) -> None:
+        """Keep `view`, an `active_html`, up to date: `html` makes its markup of the cards (id, name, picture)."""
+        self._shown_in.append((view, html))
 
     def wire(self, page: gr.Blocks) -> None:
         """Show every change of the ids in all pickers, and find the ids again after a reload of `page`.
@@ -113,10 +100,10 @@ class Roster:
             known = self._studio.known(ids)
             cards = self._cards(known)
             shown = [
-                gr.HTML(value=_still_chosen(known, was or [], multiple), **_props(cards, multiple))
+                gr.HTML(value=_still_chosen(known, was or [], multiple), markup=_cards_html(cards, multiple))
                 for was, (_, multiple) in zip(chosen, self._pickers, strict=True)
             ]
-            return [known, *shown, *(gr.HTML(value=None, **props(cards)) for _, props in self._shown_in)]
+            return [known, *shown, *(gr.HTML(value=None, markup=html(cards)) for _, html in self._shown_in)]
 
         def on_load(kept: Any) -> tuple[list[str], str | None]:
             known = self._studio.known([key for key in kept if isinstance(key, str)][-MOST:])
@@ -149,13 +136,8 @@ class Roster:
         self._studio.known(ids)
 
 
-def _props(cards: list[dict[str, str]], multiple: bool) -> dict[str, Any]:
-    """All values of the template: an update replaces them together."""
-    return {
-        "avatars": cards,
-        "multiple": multiple,
-        "hint": "No avatars yet. Make one in another tab, open a saved one, or take the example.",
-    }
+def _cards_html(cards: list[dict[str, str]], multiple: bool) -> str:
+    return render_template("app/picker.html", avatars=cards, multiple=multiple)
 
 
 def _still_chosen(known: list[str], was: list[str], multiple: bool) -> list[str]:

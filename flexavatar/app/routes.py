@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlencode
 
 from anyio import CapacityLimiter, to_thread
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
@@ -29,12 +30,12 @@ from flexavatar.sharing.contents import BUNDLE, CARD, DOWNLOADS, POSTER, THUMBNA
 from flexavatar.sharing.hub import StorageUnavailable
 from flexavatar.sharing.pages import (
     FRAMED_BY,
-    PAGE_POLICY,
     Links,
     avatar_page,
     delete_page,
     deleted_page,
     gone_page,
+    page_policy,
     unavailable_page,
 )
 from flexavatar.sharing.store import NotShared, SharedAvatar, SharedStore
@@ -61,7 +62,7 @@ _VIEWER_POLICY = (
 _COMMON = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"}
 _OWN_FILE = re.compile(r"\.\./\.\./(avatar|session)/[\w-]+/[a-z.]+(\?key=[\w-]+)?", re.ASCII)
 _NO_POSTER = '<img id="poster"'  # as in the viewer's index.html
-_LONGEST_FORM = 4096  # bytes
+_MAX_FIELDS, _MAX_FIELD_BYTES = 8, 4096  # of a form
 
 
 def routes(studio: Studio, store: SharedStore) -> list[BaseRoute]:
@@ -177,7 +178,7 @@ class _Shared:
         return HTMLResponse(page, headers={**_COMMON, **headers, "Content-Security-Policy": "sandbox"})
 
     async def delete(self, request: Request) -> Response:
-        token = _form_field(await _body(request), "token")
+        token = await _form_field(request, "token")
         return await to_thread.run_sync(_answering(self._delete), request, token)
 
     def _delete(self, request: Request, token: str | None) -> Response:
@@ -299,7 +300,7 @@ def _home(request: Request) -> str:
 
 
 def _html(page: str, status: int = 200) -> HTMLResponse:
-    headers = {**_COMMON, "Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"}
+    headers = {**_COMMON, "Content-Security-Policy": page_policy(), "Cache-Control": "no-store"}
     return HTMLResponse(page, status, headers)
 
 
@@ -319,14 +320,11 @@ def _file_name(avatar: SharedAvatar, name: str) -> str:
     return f"{stem or 'avatar'}{Path(name).suffix}"
 
 
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_FORM:
-            return b""
-    return body
-
-
-def _form_field(body: bytes, name: str) -> str | None:
-    return parse_qs(body.decode("latin-1")).get(name, [None])[0]
+async def _form_field(request: Request, name: str) -> str | None:
+    """A field of the form that was sent; None if it is missing or the form is larger than any of these pages."""
+    try:
+        form = await request.form(max_files=0, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    except HTTPException:
+        return None
+    value = form.get(name)
+    return value if isinstance(value, str) else None

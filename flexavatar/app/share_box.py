@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from flexavatar.app.controls import STATIC
 from flexavatar.app.downloads import one_id
 from flexavatar.app.gpu import device_outside
 from flexavatar.app.messages import with_clear_errors
@@ -16,21 +16,11 @@ from flexavatar.app.routes import owner_links
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import AT_ONCE, SHORT, teller
 from flexavatar.sharing import Receipt, SharedStore, ShareOptions, Visibility, share
+from flexavatar.templates import render_template
 
 WHO: list[tuple[str, Visibility]] = [("Anyone with the link", "link"), ("Only me", "private")]
 LIVES: dict[str, float | None] = {"1 day": 1, "7 days": 7, "30 days": 30, "1 year": 365, "No end": None}
 USUAL = "30 days"
-
-_LINK = """${value ? `<div class="share-result" role="status">
-<p><b>${value.title}</b></p>
-<div class="share-link">
-<input type="text" readonly aria-label="Link to the avatar" value="${new URL(value.page, location)}">
-<button type="button" data-copy="${new URL(value.page, location)}">Copy link</button>
-<a href="${value.page}" target="_blank" rel="noopener">Open</a></div>
-<p class="soft">${value.note} This browser remembers it under <b>My avatars</b>, where you can change or delete it. To
-delete it from elsewhere, keep its <a href="${value.delete}" target="_blank" rel="noopener">delete link</a>
-<button type="button" class="quiet" data-copy="${new URL(value.delete, location)}">Copy delete link</button></p>
-</div>` : ""}"""
 
 
 def lives(store: SharedStore) -> dict[str, float | None]:
@@ -70,7 +60,12 @@ class Sharing:
                 )
             files = gr.Checkbox(False, label="Visitors may download the avatar's files")
             button = gr.Button("Make the link", variant="primary", elem_id=f"{tab}-share-button")
-            link = gr.HTML(None, html_template=_LINK, elem_classes="bare", elem_id=f"{tab}-share-link", js_on_load="")
+            link = gr.HTML(
+                "",
+                js_on_load=(STATIC / "share_link.js").read_text(encoding="utf-8"),
+                elem_classes="bare",
+                elem_id=f"{tab}-share-link",
+            )
 
         @with_clear_errors
         def on_share(
@@ -80,7 +75,7 @@ class Sharing:
             days: str,
             downloads: bool,
             progress: gr.Progress = gr.Progress(),  # noqa: B008
-        ) -> tuple[dict[str, str], dict[str, str]]:
+        ) -> tuple[str, dict[str, str]]:
             options = ShareOptions(called, visibility, choices[days], downloads)
             receipt = self._share(one_id(chosen), options, progress)
             return _told(receipt), {"id": receipt.avatar.id, "token": receipt.token}
@@ -89,7 +84,7 @@ class Sharing:
             on_share, [avatar, name, who, life, files], [link, self.receipt], show_progress_on=link, **SHORT
         ).success(None, self.receipt, self.tokens, js="receipt => window.flexavatarKept.keepShared(receipt)")
         # A link belongs to the avatar that it was made for.
-        avatar.change(lambda: None, None, link, **AT_ONCE)
+        avatar.change(lambda: "", None, link, **AT_ONCE)
 
     def wire(self, page: gr.Blocks) -> None:
         """Let `page` know what this browser has shared before."""
@@ -105,12 +100,10 @@ class Sharing:
         return share(self.store, stored.avatar, bundle, named, device, tell)
 
 
-def _told(receipt: Receipt) -> dict[str, str]:
-    links = owner_links(receipt.avatar, receipt.token)
-    private = receipt.avatar.visibility == "private"
-    return {
-        "title": f"{escape(receipt.avatar.name)} has a link{' of your own' if private else ''}.",
-        "page": links.page,
-        "delete": links.delete,
-        "note": "Only you can open it: do not pass this link on, it can also delete the avatar." if private else "",
-    }
+def _told(receipt: Receipt) -> str:
+    return render_template(
+        "app/share_link.html",
+        name=receipt.avatar.name,
+        private=receipt.avatar.visibility == "private",
+        links=owner_links(receipt.avatar, receipt.token),
+    )

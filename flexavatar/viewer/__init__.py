@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def viewer_html(bundle: bytes, title: str = "FlexAvatar") -> str:
     # A script ends at "</script" and changes its meaning at "<!--", wherever they stand, also within a string.
     script = re.sub(r"<(?=/script|!--|script)", r"\\x3c", script, flags=re.IGNORECASE)
     inlined = {
-        r"<title>[^<]*</title>": f"<title>{_escaped(title)}</title>",
+        r"<title>[^<]*</title>": f"<title>{escape(title, quote=False)}</title>",
         r'<link rel="stylesheet"[^>]*>': f"<style>{style}</style>",
         r'<script type="module"[^>]*></script>': f'<script type="module">{script}</script>',
         r"</body>": f'<script type="application/octet-stream" id="embedded-bundle">{data}</script></body>',
@@ -52,7 +53,3 @@ def expressions_json() -> str:
     """The blendshapes and presets as the viewer's source holds them (`src/expressions.json`)."""
     presets = {name: dict(weights) for name, weights in PRESETS.items()}
     return json.dumps({"blendshapes": ARKIT_BLENDSHAPES, "presets": presets}, indent=2) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -186,7 +186,7 @@ def test_durations_are_as_precise_as_estimates(seconds: float, text: str) -> Non
 
 
 def test_the_browser_keeps_as_many_as_the_roster() -> None:
-    script = Path(app.__file__).parent / "flexavatar" / "app" / "browser.js"
+    script = Path(app.__file__).parent / "flexavatar" / "app" / "static" / "browser.js"
     assert f"MOST_AVATARS = {MOST};" in script.read_text(encoding="utf-8")
 
 

@@ -49,12 +49,12 @@
       write(SHARED, Object.fromEntries(Object.entries(read(SHARED, {})).filter(([id]) => id !== dropped))),
   };
 
-  // Buttons with data-copy copy that address, wherever they are on the page.
+  // Buttons with data-copy copy that address, made absolute, wherever they are on the page.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.("[data-copy]");
     if (!button) return;
     const label = (button.dataset.label ??= button.textContent);
-    button.textContent = (await copy(button.dataset.copy)) ? "Copied" : "Press Ctrl+C";
+    button.textContent = (await copy(new URL(button.dataset.copy, location).href)) ? "Copied" : "Press Ctrl+C";
     clearTimeout(button.waiting);
     button.waiting = setTimeout(() => (button.textContent = label), 1800);
   });
