@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import time
@@ -68,22 +69,35 @@ class FlexAvatarPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, name: str = DEFAULT_MODEL, device: Device = "auto", revision: str | None = None
+        cls,
+        name: str = DEFAULT_MODEL,
+        device: Device = "auto",
+        revision: str | None = None,
+        matte: str = "selfie",
     ) -> FlexAvatarPipeline:
         """The pipeline of the model `name`: "rig", or what `flexavatar.model.pretrained.from_pretrained` takes.
 
-        `device` is where networks encode, fit and decode; "auto" takes a CUDA GPU where there is one. Raises
-        ModelUnavailable for a model that cannot be had, BadCheckpoint for a damaged one, and RendererUnavailable for
-        "cuda" without a CUDA GPU.
+        `device` is where networks encode, fit and decode; "auto" takes a CUDA GPU where there is one. `matte` cuts
+        people out: "selfie", or "rembg:" and the name of a model that rembg downloads. Raises ModelUnavailable for a
+        model that cannot be had, BadCheckpoint for a damaged one, RendererUnavailable for "cuda" without a CUDA GPU,
+        and ValueError for no name of a matte.
         """
         from flexavatar.tracking import FaceTracker
 
         target = resolve_device(device)
         if name == RIG:
-            return cls(name, target, FaceTracker())
+            return cls(name, target, FaceTracker(matte))
         from flexavatar.model.source import NetworkSource
 
-        return cls(name, target, FaceTracker(), NetworkSource.of(name, revision))
+        return cls(name, target, FaceTracker(matte), NetworkSource.of(name, revision))
+
+    def with_matte(self, matte: str) -> FlexAvatarPipeline:
+        """A pipeline like this one, but for what cuts people out; errors as of `from_pretrained`. Close it, too."""
+        from flexavatar.tracking import FaceTracker
+
+        other = copy.copy(self)
+        other._tracker = FaceTracker(matte)
+        return other
 
     @property
     def fits(self) -> bool:

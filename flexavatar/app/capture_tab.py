@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from flexavatar.app.controls import hand_over_untouched, quality_choice
+from flexavatar.app.controls import hand_over_untouched, matte_choice, quality_choice
 from flexavatar.app.panel import avatar_panel
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
@@ -50,6 +50,7 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
                     )
                     hand_over_untouched(recording)
             quality = quality_choice(instant=studio.pipeline.fits, elem_id="quality")
+            matte = matte_choice(TAB)
             estimate = gr.Markdown(WAITING, elem_id="capture-estimate")
             with gr.Row():
                 start = gr.Button("Start", variant="primary", min_width=120, elem_id="capture-start")
@@ -83,9 +84,10 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
         paths: list[str] | None,
         recorded: str | None,
         chosen: Any,
+        cut_out_by: str,
         ids: list[str],
     ) -> dict[Any, Any]:
-        key, made = studio.capture(paths or ([recorded] if recorded else []), chosen, tell, stopped)
+        key, made = studio.capture(paths or ([recorded] if recorded else []), chosen, tell, stopped, cut_out_by)
         note = "Stopped; this is the best until then." if made.stopped else f"Made in {duration(made.seconds)}."
         return {
             **panel.shown(studio, key, note),
@@ -105,7 +107,7 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
     recording.stop_recording(lambda: None, None, files, **AT_ONCE)
     stoppable(
         studio, TAB, start, stop, on_work,
-        [files, recording, quality, roster.ids], [*panel.outputs, account, roster.ids], panel.view,
+        [files, recording, quality, matte, roster.ids], [*panel.outputs, account, roster.ids], panel.view,
     )  # fmt: skip
     panel.downloads.wire(studio, panel.avatar)
 

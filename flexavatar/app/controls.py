@@ -20,6 +20,12 @@ GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
 }
 HEAD_TURNS = ("Turn (to the subject's left)", "Nod (down)", "Tilt (to the right shoulder)")
 LARGEST_TURN = 45.0  # degrees
+MATTES = {  # what cuts people out; all but the first are downloaded by rembg when they are asked for
+    "Usual, at once": "selfie",
+    "U-2-Net for people, 170 MB": "rembg:u2net_human_seg",
+    "ISNet, 170 MB": "rembg:isnet-general-use",
+    "BiRefNet for portraits, 930 MB, slow": "rembg:birefnet-portrait",
+}
 STATIC = Path(__file__).parent / "static"
 
 
@@ -59,6 +65,18 @@ def hand_over_untouched(upload: Any) -> None:
     The package reads more formats than gradio and explains what is wrong; gradio would convert the file first.
     """
     upload.preprocess = lambda payload: payload and payload.path
+
+
+def matte_choice(tab: str) -> gr.Dropdown:
+    """What cuts the person out, among options that few need, in the current Blocks context."""
+    with gr.Accordion("Advanced", open=False):
+        return gr.Dropdown(
+            [*MATTES.items()],
+            value="selfie",
+            label="Cut out by",
+            info="Others may help where the background becomes part of the head. The server downloads them once.",
+            elem_id=f"{tab}-matte",
+        )
 
 
 def expression_controls() -> ExpressionControls:

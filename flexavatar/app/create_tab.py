@@ -13,6 +13,7 @@ from flexavatar.app.controls import (
     expression_controls,
     expression_of,
     hand_over_untouched,
+    matte_choice,
     quality_choice,
     slider_values,
 )
@@ -42,6 +43,7 @@ class _Parts:
 
     photo: gr.Image
     quality: gr.Radio
+    matte: gr.Dropdown
     create: gr.Button
     saved: gr.UploadButton
     faces: gr.Gallery
@@ -77,6 +79,7 @@ def _lay_out(sharing: Sharing, examples: list[str]) -> _Parts:
                 visible=sharing.studio.pipeline.fits,
                 elem_id="create-quality",
             )
+            matte = matte_choice("create")
             create = gr.Button("Create avatar", variant="primary", elem_id="create")
             faces = gr.Gallery(
                 label="Several faces: choose one",
@@ -104,7 +107,8 @@ def _lay_out(sharing: Sharing, examples: list[str]) -> _Parts:
                     columns=3, height="auto", show_label=False, object_fit="contain", buttons=[], elem_id="detected"
                 )
     return _Parts(
-        photo, quality, create, saved, faces, panel, result, controls, yaw, pitch, picture, detected, detected_box
+        photo, quality, matte, create, saved, faces, panel, result, controls, yaw, pitch, picture, detected,
+        detected_box,
     )  # fmt: skip
 
 
@@ -125,12 +129,12 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
         }
 
     def make(
-        photo: str | None, quality: Any, ids: list[str], face: int | None, progress: gr.Progress
+        photo: str | None, quality: Any, matte: str, ids: list[str], face: int | None, progress: gr.Progress
     ) -> dict[Any, Any]:
         if photo is None:
             raise gr.Error("Upload a photo first, take one with the webcam, or click the example.", title="No photo")
         try:
-            key, tracked = studio.create(photo, face, teller(progress), quality)
+            key, tracked = studio.create(photo, face, teller(progress), quality, matte)
         except SeveralFacesFound as found:
             return _ask_which_face(parts, photo, found)
         return {
@@ -143,20 +147,22 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
     def on_create(
         photo: str | None,
         quality: str,
+        matte: str,
         ids: list[str],
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
-        return make(photo, quality, ids, None, progress)
+        return make(photo, quality, matte, ids, None, progress)
 
     @with_clear_errors
     def on_face(
         photo: str | None,
         quality: str,
+        matte: str,
         ids: list[str],
         chosen: gr.SelectData,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
-        return make(photo, quality, ids, int(chosen.index), progress)
+        return make(photo, quality, matte, ids, int(chosen.index), progress)
 
     @with_clear_errors
     def on_open(path: str, ids: list[str]) -> dict[Any, Any]:
@@ -179,7 +185,7 @@ def _wire_making(studio: Studio, roster: Roster, parts: _Parts) -> None:
         parts.detected, parts.detected_box, parts.controls.preset, *parts.controls.sliders,
     ]  # fmt: skip
     making: dict[str, Any] = {"outputs": changed, "show_progress_on": parts.panel.view, **SHORT}
-    source = [parts.photo, parts.quality, roster.ids]
+    source = [parts.photo, parts.quality, parts.matte, roster.ids]
     parts.create.click(on_create, source, **making)
     parts.faces.select(on_face, source, **making)
     parts.saved.upload(on_open, [parts.saved, roster.ids], **making)

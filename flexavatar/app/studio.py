@@ -54,6 +54,7 @@ class Studio:
     def __init__(self, pipeline: FlexAvatarPipeline, store: AvatarStore | None = None) -> None:
         pipeline.compute = borrowed
         self.pipeline = pipeline
+        self._cutting: tuple[str, FlexAvatarPipeline] = ("selfie", pipeline)  # the latest matte that was asked for
         self.store = store or AvatarStore()
         self.jobs = Jobs()
 
@@ -63,9 +64,10 @@ class Studio:
         face: Face = None,
         progress: Progress | None = None,
         quality: Quality = "balanced",
+        matte: str = "selfie",
     ) -> tuple[str, TrackedFace]:
-        """The id of a new avatar, and what was detected in the photo."""
-        tracked = self.pipeline.track(photo, face, progress)
+        """The id of a new avatar, and what was detected in the photo; `matte` as of `from_pretrained`."""
+        tracked = self._pipeline(matte).track(photo, face, progress)
         avatar = self.pipeline.build(tracked, progress, quality)
         return self.store.put(StoredAvatar(avatar, _file_stem(photo))), tracked
 
@@ -82,13 +84,14 @@ class Studio:
         quality: Quality = "balanced",
         progress: CaptureProgress | None = None,
         cancelled: Cancel | None = None,
+        matte: str = "selfie",
     ) -> tuple[str, Capture]:
         """The id of a new avatar made of photos or of one video, and how it came about.
 
         Raises ValueError for no files, several videos, or a video among photos; else what `pipeline.capture` raises.
         """
         source = _capture_source(files)
-        made = self.pipeline.capture(
+        made = self._pipeline(matte).capture(
             source, quality, progress, cancelled, measured_on=device_outside(self.pipeline.device)
         )
         return self.store.put(StoredAvatar(made.avatar, _file_stem(files[0]))), made
@@ -248,6 +251,16 @@ class Studio:
         frames = VIDEO_FPS * seconds * (len(avatars) - 1)
         borrowed(work, GPU_START + GPU_FRAME * frames, progress, cancelled, self.pipeline.device)
         return str(path)
+
+    def _pipeline(self, matte: str) -> FlexAvatarPipeline:
+        """The pipeline that cuts people out by `matte`. One of them is kept besides the usual one: they are large."""
+        if matte == "selfie":
+            return self.pipeline
+        latest, pipeline = self._cutting
+        if latest != matte:
+            pipeline = self.pipeline.with_matte(matte)
+            self._cutting = (matte, pipeline)
+        return pipeline
 
     def _avatars(self, keys: Sequence[str]) -> list[Avatar]:
         if len(keys) < 2:

@@ -33,6 +33,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=choices, default="auto", help="where to compute (default: auto)")
 
 
+def add_matte(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--matte",
+        type=checked(_matte),
+        default="selfie",
+        help="what cuts people out: selfie (default), or rembg:MODEL with any model of rembg, which is downloaded at "
+        "its first use, for instance rembg:birefnet-portrait",
+    )
+
+
 def write_exports(avatar: Avatar, paths: Sequence[Path], expression: Expression | None, device: Device) -> list[Path]:
     from tqdm import tqdm
 
@@ -101,6 +111,12 @@ def parse_color_argument(text: str) -> tuple[float, float, float]:
     from flexavatar.parsing import parse_color
 
     return parse_color(text)
+
+
+def _matte(text: str) -> str:
+    from flexavatar.tracking.segmentation import check_segmenter
+
+    return check_segmenter(text)
 
 
 def face(text: str) -> int | str:

@@ -13,6 +13,7 @@ from flexavatar.cli.common import (
     Result,
     UsageError,
     add_device,
+    add_matte,
     check_folder,
     export_target,
     face,
@@ -52,6 +53,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"also write this file ({' '.join(EXPORT_SUFFIXES)}); a bare suffix stands beside OUT; may be repeated",
     )
+    add_matte(create)
     add_device(create)
     create.set_defaults(command=_run)
 
@@ -64,7 +66,7 @@ def _run(args: argparse.Namespace) -> Result:
     for path in [args.output, *exports]:
         check_folder(path)
     start = time.perf_counter()
-    pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision)
+    pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision, args.matte)
     with progress_bar() as report, pipeline:
         avatar, told = _made(pipeline, args, report)
     created = time.perf_counter() - start

@@ -7,7 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexavatar.cli.common import Commands, Result, UsageError, add_device, check_folder, path_with, progress_bar
+from flexavatar.cli.common import (
+    Commands,
+    Result,
+    UsageError,
+    add_device,
+    add_matte,
+    check_folder,
+    path_with,
+    progress_bar,
+)
 from flexavatar.pipeline import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -42,6 +51,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--beside", type=path_with(".json"), action="append", default=[], metavar="OTHER.json",
         help="what -o wrote for another model: into the same table; may be repeated",
     )  # fmt: skip
+    add_matte(evaluate)
     add_device(evaluate)
     evaluate.set_defaults(command=_run)
 
@@ -60,7 +70,7 @@ def _run(args: argparse.Namespace) -> Result:
     if args.output is not None:
         check_folder(args.output)
     pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision)
-    with progress_bar() as report, pipeline, FaceTracker() as tracker:
+    with progress_bar() as report, pipeline, FaceTracker(args.matte) as tracker:
         measured = _measured(args, lambda photo: pipeline.build(photo, quality=args.quality), tracker, report)
     groups = {str(name): row for name, row in means_by(measured.rows, measured.group).items()}
     name = (args.avatar or Path(args.model)).name

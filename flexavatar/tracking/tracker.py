@@ -28,7 +28,7 @@ from flexavatar.tracking.crop import (
 from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.landmarks import Face, FaceDetector, same_face
-from flexavatar.tracking.matte import MatteModel, Matter
+from flexavatar.tracking.matte import Matter
 from flexavatar.tracking.smooth import OneEuro
 
 SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
@@ -83,7 +83,8 @@ class TrackedFace:
 class FaceTracker:
     """Tracks heads in photos and videos. Networks load at the first use; safe to share between threads."""
 
-    def __init__(self, matte: MatteModel = "selfie") -> None:
+    def __init__(self, matte: str = "selfie") -> None:
+        """`matte` is what cuts people out, and what may be wrong with it, as of `Matter`."""
         self._detector = FaceDetector()
         self._matter = Matter(matte)
 

@@ -42,6 +42,16 @@ def other(studio: Studio, key: str) -> str:
     return studio.store.put(replace(stored, avatar=replace(stored.avatar, colors=1 - stored.avatar.colors), name="b"))
 
 
+def test_another_matte(studio: Studio) -> None:
+    """U-2-Net comes with the package, so that nothing is downloaded here."""
+    _, usual = studio.create(EXAMPLE)
+    key, tracked = studio.create(EXAMPLE, matte="rembg:u2netp")
+    assert studio.describe(key)["gaussians"]
+    assert 0.001 < np.abs(tracked.matte - usual.matte).mean() < 0.2
+    with pytest.raises(ValueError, match="rembg:MODEL"):
+        studio.create(EXAMPLE, matte="nothing")
+
+
 def test_capture_of_a_video(studio: Studio) -> None:
     assert 2 < studio.estimate([CLIP], "fast") < studio.estimate([CLIP], "best") < 120
     shares: list[float] = []

@@ -148,6 +148,7 @@ def test_read_only_folder(tmp_path: Path, avatar_file: Path, capsys: pytest.Capt
         ["create", "a.png", "-o", "a.txt"],
         ["create", "a.png", "-o", "a.flexavatar", "--face", "nose"],
         ["create", "a.png", "-o", "a.flexavatar", "--model", "flex-9"],
+        ["create", "a.png", "-o", "a.flexavatar", "--matte", "u2netp"],
         ["render", "a.flexavatar", "-o", "a.png", "--turntable"],
         ["render", "a.flexavatar", "-o", "a.png", "--expression", "grin"],
         ["render", "a.flexavatar", "-o", "a.png", "--expression", "jawOpen=wide"],

@@ -258,7 +258,7 @@ def test_crop_reaches_beyond_the_photo_without_bleeding(tracker, astronaut):
 
 def test_matte_models_agree_on_the_person(tracker, astronaut):
     tracked = tracker.track_image(astronaut)
-    other = Matter("u2netp").cut_out(tracked.image, np.ones((CROP_SIZE,) * 2, np.float32), tracked.landmarks)[1]
+    other = Matter("rembg:u2netp").cut_out(tracked.image, np.ones((CROP_SIZE,) * 2, np.float32), tracked.landmarks)[1]
     overlap = np.minimum(tracked.matte, other).sum() / np.maximum(tracked.matte, other).sum()
     assert overlap > 0.6
 
