@@ -36,6 +36,7 @@ def show(what: str, seconds: float, note: str = "") -> None:
 
 def timed(what: str, work: Callable[[], object], runs: int = 1) -> object:
     """The first run holds what is loaded and compiled once."""
+    result: object = None
     for run in range(runs):
         start = time.perf_counter()
         result = work()
@@ -47,6 +48,7 @@ def timed(what: str, work: Callable[[], object], runs: int = 1) -> object:
 
 def avatars(device: Device, quick: bool) -> None:
     """Creating, drawing, driving, baking."""
+    made: object = None
     with FlexAvatarPipeline.from_pretrained(device=device) as pipeline:
         tracked = pipeline.track(ROOT / "examples" / "astronaut.png")
         for quality in ("instant",) if quick else ("instant", "fast", "balanced", "best"):

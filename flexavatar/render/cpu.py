@@ -116,7 +116,7 @@ class _Draw(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *image_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *image_grads: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         rgb, alpha, depth, *sets = ctx.saved_tensors
         g_rgb, g_alpha, g_depth = (
             _zeros(image) if grad is None else _array(grad)

@@ -133,7 +133,7 @@ def test_a_stopped_video_gives_the_best_so_far(clip, tracker):
 
 
 class _Blind(FaceTracker):
-    def follow(self, frames):
+    def follow(self, frames, choose=None):
         for _ in frames:
             yield None
 

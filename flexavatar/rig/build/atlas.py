@@ -166,9 +166,10 @@ def _slim(corners: np.ndarray, triangles: np.ndarray, uv: np.ndarray, free: np.n
         step = np.zeros(count * 2)
         step[unknown] = splu((part.T @ part + 1e-9 * sp.identity(part.shape[1])).tocsc()).solve(part.T @ residual)
         step = step.reshape(-1, 2)
-        size = 1.0
-        while size > 1e-9 and not (new := energy(uv + size * step)) < value:
+        size, new = 1.0, energy(uv + step)
+        while size > 1e-9 and not new < value:
             size *= 0.7
+            new = energy(uv + size * step)
         if size <= 1e-9:
             break
         # Stop short of the nearest flip, or the next step cannot move.
