@@ -20,6 +20,7 @@ test: setup $(VENV)/.dev chromium lint
 lint: setup $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 # The browser viewer's build, which is committed: the same sources and versions give the same bytes. Needs Node 20.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from flexavatar.rotations import decode_rotation_6d
 
 # Apple's ARFaceAnchor.BlendShapeLocation, in the order of its documentation. Left is the subject's left.
 ARKIT_BLENDSHAPES: tuple[str, ...] = (
@@ -34,6 +35,12 @@ def opposite(name: str) -> str:
     return name
 
 
+RESTING_SHAPES = (
+    "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "mouthShrugLower", "mouthShrugUpper",
+    "mouthFrownLeft", "mouthFrownRight", "mouthLeft", "mouthRight", "mouthPucker", "browDownLeft", "browDownRight",
+    "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "eyeSquintLeft", "eyeSquintRight",
+)  # fmt: skip
+MOST_REST = 0.6  # what of a resting shape may be anatomy
 PRESETS: dict[str, dict[str, float]] = {
     "neutral": {},
     "smile": {
@@ -99,31 +106,30 @@ class Expression:
         return Expression(self.blendshapes.to(device), self.head_rotation.to(device))
 
 
-def decode_rotation_6d(code: Tensor) -> Tensor:
-    """[..., 6] -> rotations [..., 3, 3] by Gram-Schmidt; the third row is the cross product."""
-    first = F.normalize(code[..., :3], dim=-1)
-    second = code[..., 3:] - (first * code[..., 3:]).sum(-1, keepdim=True) * first
-    second = F.normalize(second, dim=-1)
-    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-2)
-
-
-def rotation_from_angles(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Tensor:
-    """Head rotation [3, 3] in the canonical head frame, from degrees.
-
-    Positive yaw turns to the subject's left, positive pitch looks down, positive roll tilts the head
-    towards the subject's right shoulder.
-    """
-    y, p, r = (torch.deg2rad(torch.tensor(float(a))) for a in (yaw, pitch, roll))
-    zero, one = torch.zeros(()), torch.ones(())
-    about_y = torch.stack([y.cos(), zero, y.sin(), zero, one, zero, -y.sin(), zero, y.cos()]).view(3, 3)
-    about_x = torch.stack([one, zero, zero, zero, p.cos(), -p.sin(), zero, p.sin(), p.cos()]).view(3, 3)
-    about_z = torch.stack([r.cos(), -r.sin(), zero, r.sin(), r.cos(), zero, zero, zero, one]).view(3, 3)
-    return about_y @ about_x @ about_z
-
-
 def with_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
     """What a face [..., 52] shows that rests like `rest` [52] and is moved by blendshapes [..., 52].
 
     The rest fades as an expression takes its place, so that a full weight still means a full deformation.
     """
     return blendshapes + rest * (1 - blendshapes)
+
+
+def resting_face(blendshapes: Tensor) -> Tensor:
+    """What of a photo's blendshapes [52] belongs to the person rather than to the moment, [52].
+
+    From one photo nobody can tell thin lips from lips rolled in. Taking these ambiguous shapes for the
+    person keeps the look of the photo; open jaws, smiles and closed eyes are taken for the moment.
+    """
+    rest = torch.zeros_like(blendshapes, dtype=torch.float32)
+    for name in RESTING_SHAPES:
+        index = BLENDSHAPE_INDEX[name]
+        rest[index] = float(blendshapes[index].clamp(0, MOST_REST))
+    return rest
+
+
+def above_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
+    """The expression [..., 52] that, on top of a resting face [52], gives the tracked blendshapes [..., 52].
+
+    `Avatar.gaussians` mixes the rest into every expression, so what was tracked must not hold it a second time.
+    """
+    return ((blendshapes - rest) / (1 - rest)).clamp(0, 1)

@@ -67,13 +67,3 @@ class Gaussians:
         return Gaussians(
             **{f.name: torch.cat([getattr(g, f.name) for g in items], dims.get(f.name, -2)) for f in fields(Gaussians)}
         )
-
-
-def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
-    """Hamilton product of quaternions [..., 4], order w, x, y, z: first b, then a."""
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack(
-        [aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
-         aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw], -1,
-    )  # fmt: skip

@@ -11,21 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexavatar import __version__
+from flexavatar.settings import Device, FaceChoice, Photo, resolve_device
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-
     from flexavatar.avatar import Avatar
     from flexavatar.io.videos import VideoInfo
     from flexavatar.model.source import NetworkSource
     from flexavatar.reconstruction import Capture, CaptureSettings, Observations
     from flexavatar.reconstruction.capture import Build
     from flexavatar.reconstruction.progress import Progress as CaptureProgress
-    from flexavatar.reconstruction.settings import Quality
+    from flexavatar.settings import Quality
     from flexavatar.tracking import FaceTracker, TrackedFace
 
-    Photo = str | Path | bytes | np.ndarray | Image.Image
 
 # Share of the work that is done when a stage starts, from timings on 2 CPU cores.
 _DONE_BEFORE = {
@@ -40,8 +37,6 @@ _BEFORE_FITTING = 0.1  # with a network: share of the work that the stages above
 
 log = logging.getLogger(__name__)
 
-Device = Literal["auto", "cpu", "cuda"]
-Face = int | Literal["largest"] | None
 Progress = Callable[[str, float], None]  # (name of the stage that starts now, share of the work that is done, 0..1)
 # (work, seconds on a GPU, progress, cancelled, device) -> what work(progress=, cancelled=, device=) makes
 Compute = Callable[..., Any]
@@ -107,7 +102,7 @@ class FlexAvatarPipeline:
     def create(
         self,
         source: Photo | list[Photo],
-        face: Face = None,
+        face: FaceChoice = None,
         progress: Progress | None = None,
         quality: Quality = "balanced",
         device: Device | None = None,
@@ -137,7 +132,7 @@ class FlexAvatarPipeline:
         quality: Quality = "balanced",
         progress: CaptureProgress | None = None,
         cancelled: Callable[[], bool] | None = None,
-        face: Face = None,
+        face: FaceChoice = None,
         device: Device | None = None,
         measured_on: Device | None = None,
     ) -> Capture:
@@ -174,7 +169,7 @@ class FlexAvatarPipeline:
 
         return Build(make, fit_seconds(quality, SEVERAL))
 
-    def track(self, photo: Photo, face: Face = None, progress: Progress | None = None) -> TrackedFace:
+    def track(self, photo: Photo, face: FaceChoice = None, progress: Progress | None = None) -> TrackedFace:
         """The first half of `create`: the cropped, cut out and tracked face."""
         from flexavatar.io.images import read_image
 
@@ -194,7 +189,7 @@ class FlexAvatarPipeline:
         device: Device | None = None,
     ) -> Avatar:
         """The second half of `create`: an avatar of a tracked face."""
-        from flexavatar.avatar import create_rig_avatar
+        from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 
         report = progress or _ignore
         start = time.perf_counter()
@@ -232,13 +227,6 @@ class FlexAvatarPipeline:
 def is_video(path: str | Path) -> bool:
     """Whether a path is that of a video, by its suffix."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
-
-
-def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
-    """ "cpu" or "cuda". Raises RendererUnavailable where "cuda" is asked for and there is none."""
-    from flexavatar.avatar import torch_device
-
-    return "cuda" if torch_device(device).type == "cuda" else "cpu"
 
 
 def _compute(

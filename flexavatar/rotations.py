@@ -1,26 +1,26 @@
-"""Rotations of a whole clip at once: logarithm, interpolation, mean, scaling and angles."""
+"""Rotations as matrices, vectors, angles, quaternions (w, x, y, z) and six numbers, and what is done with them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from flexavatar.expression import rotation_from_angles
-from flexavatar.rig.anchors import quaternions
-from flexavatar.tracking.fit import rotation_exp
+
+def rotation_exp(axis_angle: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] of axis-angle vectors [..., 3] (radians)."""
+    x, y, z = axis_angle.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(*axis_angle.shape[:-1], 3, 3)
+    return torch.linalg.matrix_exp(cross)
 
 
 def rotation_log(rotation: Tensor) -> Tensor:
     """Axis-angle vectors [..., 3] (radians, angle at most pi) of rotation matrices [..., 3, 3]."""
-    quats = quaternions(rotation)
-    quats = torch.where(quats[..., :1] < 0, -quats, quats)
-    axis = quats[..., 1:]
-    sine = axis.norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sine, quats[..., :1])
-    return torch.where(sine > 1e-9, angle / sine.clamp_min(1e-9), 2.0) * axis
+    return quaternion_log(quaternions(rotation))
 
 
-def interpolate(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+def slerp(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     """Rotations [..., 3, 3] on the shortest way (slerp) from `first` (share 0) to `second` (share 1); share [...]."""
     return first @ rotation_exp(rotation_log(first.mT @ second) * share[..., None])
 
@@ -30,10 +30,16 @@ def scaled(rotation: Tensor, factor: float) -> Tensor:
     return rotation_exp(rotation_log(rotation) * factor)
 
 
+def nearest_rotation(matrix: Tensor) -> Tensor:
+    """The rotations [..., 3, 3] nearest to matrices [..., 3, 3]."""
+    u, _, vh = torch.linalg.svd(matrix)
+    one = torch.ones_like(u[..., 0, 0])
+    return u * torch.stack([one, one, torch.det(u @ vh).sign()], -1)[..., None, :] @ vh
+
+
 def mean_rotation(rotations: Tensor) -> Tensor:
     """The rotation [3, 3] nearest to all of `rotations` [N, 3, 3] (chordal mean)."""
-    u, _, vh = torch.linalg.svd(rotations.mean(0))
-    return u @ torch.diag(torch.tensor([1.0, 1.0, float(torch.det(u @ vh))], dtype=u.dtype)) @ vh
+    return nearest_rotation(rotations.mean(0))
 
 
 def angles(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,3 +55,84 @@ def from_angles(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     return torch.stack(
         [rotation_from_angles(*each) for each in zip(yaw.tolist(), pitch.tolist(), roll.tolist(), strict=True)]
     )
+
+
+def rotation_from_angles(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Tensor:
+    """Head rotation [3, 3] in the canonical head frame, from degrees.
+
+    Positive yaw turns to the subject's left, positive pitch looks down, positive roll tilts the head
+    towards the subject's right shoulder.
+    """
+    y, p, r = (torch.deg2rad(torch.tensor(float(a))) for a in (yaw, pitch, roll))
+    zero, one = torch.zeros(()), torch.ones(())
+    about_y = torch.stack([y.cos(), zero, y.sin(), zero, one, zero, -y.sin(), zero, y.cos()]).view(3, 3)
+    about_x = torch.stack([one, zero, zero, zero, p.cos(), -p.sin(), zero, p.sin(), p.cos()]).view(3, 3)
+    about_z = torch.stack([r.cos(), -r.sin(), zero, r.sin(), r.cos(), zero, zero, zero, one]).view(3, 3)
+    return about_y @ about_x @ about_z
+
+
+def decode_rotation_6d(code: Tensor) -> Tensor:
+    """[..., 6] -> rotations [..., 3, 3] by Gram-Schmidt; the third row is the cross product."""
+    first = F.normalize(code[..., :3], dim=-1)
+    second = code[..., 3:] - (first * code[..., 3:]).sum(-1, keepdim=True) * first
+    second = F.normalize(second, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-2)
+
+
+def quaternions(rotation: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices [..., 3, 3]."""
+    m = rotation
+    trace = m.diagonal(dim1=-2, dim2=-1)
+    x, y, z = trace.unbind(-1)
+    # The four candidates of Shepperd's method; the largest is numerically safe.
+    squares = torch.stack([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z], -1)
+    best = squares.argmax(-1, keepdim=True)
+    a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
+    w, p, q, r = squares.unbind(-1)
+    table = torch.stack(
+        [torch.stack([w, a, b, c], -1), torch.stack([a, p, d, e], -1), torch.stack([b, d, q, f], -1),
+         torch.stack([c, e, f, r], -1)], -2,
+    )  # fmt: skip
+    chosen = table.gather(-2, best[..., None].expand(*best.shape, 4)).squeeze(-2)
+    return F.normalize(chosen, dim=-1)
+
+
+def rotation_matrices(quats: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any length."""
+    w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def quaternion_product(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of quaternions [..., 4], order w, x, y, z: first b, then a."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        [aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
+         aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw], -1,
+    )  # fmt: skip
+
+
+def quaternion_exp(vectors: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) of rotation vectors [..., 3]: axis times angle in radians."""
+    half = vectors.norm(dim=-1, keepdim=True) / 2
+    return torch.cat([half.cos(), torch.sinc(half / torch.pi) * vectors / 2], -1)
+
+
+def quaternion_log(quats: Tensor) -> Tensor:
+    """Rotation vectors [..., 3], at most pi long, of unit quaternions [..., 4]."""
+    quats = torch.where(quats[..., :1] < 0, -quats, quats)
+    sine = quats[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quats[..., :1])
+    return torch.where(sine > 1e-9, angle / sine.clamp_min(1e-9), 2.0) * quats[..., 1:]
+
+
+def conjugate(quats: Tensor) -> Tensor:
+    """The inverse of unit quaternions [..., 4]."""
+    return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])

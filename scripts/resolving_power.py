@@ -18,7 +18,7 @@ import numpy as np
 from flexavatar import FlexAvatarPipeline
 from flexavatar.io.images import read_image
 from flexavatar.reconstruction.held_out import draw
-from flexavatar.reconstruction.settings import Quality
+from flexavatar.settings import Quality
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.landmarks import Face, FaceDetector
 

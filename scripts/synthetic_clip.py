@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flexavatar.avatar import head_motion
 from flexavatar.camera import Camera
 from flexavatar.evaluation.faces import as_pixels
 from flexavatar.io import write_video
 from flexavatar.motion import CLIP_NAMES, Motion, load_clip
+from flexavatar.rig.rig import head_motion
 from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads
 
 BACKGROUND = (0.62, 0.66, 0.7)

@@ -15,13 +15,16 @@ from types import SimpleNamespace
 
 import torch
 
-from flexavatar.avatar import Avatar, Device
+from flexavatar.avatar import Avatar
+from flexavatar.baking import bake
 from flexavatar.camera import Camera
+from flexavatar.driving import drive
 from flexavatar.evaluation.benchmark import measure
 from flexavatar.expression import Expression
 from flexavatar.motion import load_clip
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.render import render
+from flexavatar.settings import Device
 from flexavatar.training.config import Stage, read_config
 from flexavatar.training.records import stack
 from flexavatar.training.sampling import RecordPool
@@ -68,10 +71,10 @@ def avatars(device: Device, quick: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = load_clip("talk")[:20] if quick else load_clip("talk")
         start = time.perf_counter()
-        made.drive(clip, Path(folder) / "talk.mp4", size=512, device=device)
+        drive(made, clip, Path(folder) / "talk.mp4", size=512, device=device)
         show("drive, a frame of 512 px", (time.perf_counter() - start) / len(clip), f"{len(clip)} frames")
     for effort in ("quick",) if quick else ("quick", "measured"):
-        timed(f"bake {effort}", lambda e=effort: made.bake(e, device))
+        timed(f"bake {effort}", lambda e=effort: bake(made, e, device))
 
 
 def training(device: Device, quick: bool) -> None:

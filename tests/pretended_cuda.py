@@ -140,7 +140,7 @@ def _rasterize(gaussians: Gaussians, set_of_image: Any, camera: Camera, backgrou
 @pytest.fixture
 def pretended_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedCuda]:
     """A GPU on which gsplat works."""
-    monkeypatch.setattr("flexavatar.avatar.avatar.cuda_available", lambda: True)
+    monkeypatch.setattr("flexavatar.settings.cuda_available", lambda: True)
     monkeypatch.setattr(backends, "gsplat_problem", lambda: None)
     pretended = PretendedCuda()
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar, Device, create_rig_avatar
+from flexavatar.avatar import Avatar
 from flexavatar.avatar.residuals import Residuals
-from flexavatar.baking import BakedAvatar
+from flexavatar.baking import BakedAvatar, bake
 from flexavatar.baking.bake import bake_measured
 from flexavatar.baking.measure import true_decodes
 from flexavatar.baking.samples import driving_expressions
+from flexavatar.driving import drive
 from flexavatar.driving.interpolation import morph
 from flexavatar.errors import RendererUnavailable
 from flexavatar.expression import Expression
@@ -30,10 +31,12 @@ from flexavatar.reconstruction.fit import FitSettings, fit_head
 from flexavatar.reconstruction.held_out import measure
 from flexavatar.reconstruction.network_avatar import create_network_avatar
 from flexavatar.reconstruction.observation import observe_face
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.rig import Rig
 from flexavatar.rig.parts import _parts, parts
 from flexavatar.rig.rig import _load
 from flexavatar.rig.subdivision import _subdivision, subdivision
+from flexavatar.settings import Device
 from flexavatar.tracking import TrackedFace
 from flexavatar.training.config import LossWeights, read_config
 from flexavatar.training.records import stack
@@ -198,7 +201,7 @@ def _fitted(person: Person, device: str) -> Tensor:
 
 
 def test_avatars_are_baked_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
-    assert same(person.rig.bake("quick", "cpu"), person.rig.bake("quick", "cuda"))
+    assert same(bake(person.rig, "quick", "cpu"), bake(person.rig, "quick", "cuda"))
     splats = torch.arange(0, len(person.rig.colors), 20)
     here, there = (_measured(person.rig, splats, device) for device in ("cpu", "cuda"))
     assert same(here, there) and here.report == there.report and pretended_cuda.drawn
@@ -221,7 +224,7 @@ def _videos(person: Person, device: Device, monkeypatch: pytest.MonkeyPatch) -> 
     """The frames of a driven avatar and of two morphs."""
     videos: list[np.ndarray] = []
     monkeypatch.setattr("flexavatar.io.write_video", lambda path, frames, *_: videos.append(np.stack([*frames])))
-    person.made.drive(load_clip("talk")[20:22], "talk.mp4", size=64, device=device)
+    drive(person.made, load_clip("talk")[20:22], "talk.mp4", size=64, device=device)
     flat = replace(person.made, residuals=Residuals.none(len(person.made.colors)))
     raised = replace(person.rig, volume=torch.full((len(Rig.load().mean),), 0.01))
     for pair in ([person.made, flat], [raised, person.rig]):
@@ -288,7 +291,7 @@ class TestOnARealGpu:
         assert all(alike(a, b) for a, b in zip(here, there, strict=True))
 
     def test_bake(self, person: Person) -> None:
-        here, there = (person.rig.bake("quick", device) for device in ("cpu", "cuda"))
+        here, there = (bake(person.rig, "quick", device) for device in ("cpu", "cuda"))
         assert there.neutral.means.device.type == "cpu"
         assert_close(there.gaussians(SMILE).means, here.gaussians(SMILE).means, 2e-4)
         assert alike(*(baked.render(SMILE, size=256, device="cpu") for baked in (here, there)))

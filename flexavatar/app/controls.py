@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from flexavatar.expression import ARKIT_BLENDSHAPES, PRESETS, Expression, rotation_from_angles
+from flexavatar.expression import ARKIT_BLENDSHAPES, PRESETS, Expression
+from flexavatar.rotations import rotation_from_angles
 
 GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
     "Mouth": ("mouth",),

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any, Literal
 
 from flexavatar.errors import FlexAvatarError
-from flexavatar.pipeline import Device
+from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
 LONGEST = 300.0  # seconds that a task may ask for

@@ -11,7 +11,8 @@ from flexavatar.app.panel import avatar_actions, stage, staged
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import PREVIEW
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression
+from flexavatar.rotations import rotation_from_angles
 
 TAB = "live"
 HINT = "Make an avatar in one of the other tabs, or take the example: it comes alive here."

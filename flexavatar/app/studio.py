@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 from flexavatar.app.gpu import borrowed, device_outside
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
+from flexavatar.settings import FaceChoice
 
 if TYPE_CHECKING:
     import numpy as np
 
     from flexavatar.avatar import Avatar
     from flexavatar.baking import BakedAvatar
-    from flexavatar.driving.drive import Color
     from flexavatar.expression import Expression
     from flexavatar.motion import Transfer
-    from flexavatar.pipeline import Face, FlexAvatarPipeline, Progress
-    from flexavatar.reconstruction import Capture, Quality
+    from flexavatar.pipeline import FlexAvatarPipeline, Progress
+    from flexavatar.reconstruction import Capture
     from flexavatar.reconstruction.progress import Progress as CaptureProgress
+    from flexavatar.settings import Color, Quality
     from flexavatar.tracking import TrackedFace
 
     Cancel = Callable[[], bool]  # asked between frames; true ends the work
@@ -42,7 +43,7 @@ class Reenactment:
     """What driving an avatar wrote."""
 
     video: str  # path of an .mp4, or a .webm if transparent
-    motion: str  # path of the driver's motion as a Live Link Face .csv
+    motion: str  # path of the driver's motion as a Live Link FaceChoice .csv
     frames: int
     fps: float
     warnings: tuple[str, ...]  # sentences for the visitor
@@ -61,7 +62,7 @@ class Studio:
     def create(
         self,
         photo: str | Path,
-        face: Face = None,
+        face: FaceChoice = None,
         progress: Progress | None = None,
         quality: Quality = "balanced",
         matte: str = "selfie",
@@ -273,7 +274,9 @@ def _turntable(avatar: Avatar, path: Path, size: int, seconds: float, expression
 
 
 def _bake(avatar: Avatar, **where: Any) -> BakedAvatar:
-    return avatar.bake("quick", where["device"])
+    from flexavatar.baking import bake
+
+    return bake(avatar, "quick", where["device"])
 
 
 def _capture_source(files: Sequence[str | Path]) -> list[str | Path] | str | Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,32 +14,22 @@ from torch import Tensor
 
 from flexavatar.avatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.camera import Camera
-from flexavatar.errors import BadAvatarFile, CannotWrite, RendererUnavailable
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, with_rest
+from flexavatar.errors import BadAvatarFile, CannotWrite
+from flexavatar.expression import ARKIT_BLENDSHAPES, Expression, with_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
 from flexavatar.rig.hair_displacement import raised
-from flexavatar.rig.move import moved
+from flexavatar.rig.rig import head_motion
 from flexavatar.rig.subdivision import subdivision
+from flexavatar.settings import Device, to_device, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.baking import BakedAvatar
-    from flexavatar.driving import Driven
     from flexavatar.model.flex_s import EncodedHead
     from flexavatar.model.source import NetworkSource
-    from flexavatar.motion import Motion
     from flexavatar.rig.anchors import SurfaceAnchors
-    from flexavatar.tracking import TrackedFace
 
-Device = Literal["auto", "cpu", "cuda"]
 AVATAR_SUFFIXES = (".flexavatar", ".ply", ".splat", ".spz", ".png", ".mp4")
 THUMBNAIL_SIZE = 256
-RESTING_SHAPES = (
-    "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "mouthShrugLower", "mouthShrugUpper",
-    "mouthFrownLeft", "mouthFrownRight", "mouthLeft", "mouthRight", "mouthPucker", "browDownLeft", "browDownRight",
-    "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "eyeSquintLeft", "eyeSquintRight",
-)  # fmt: skip
-MOST_REST = 0.6
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ class Avatar:
 
     def to(self, device: torch.device | str) -> Avatar:
         """The same on `device`, which is itself if it lies there."""
-        return self if self.colors.to(device) is self.colors else moved(self, device)
+        return self if self.colors.to(device) is self.colors else to_device(self, device)
 
     @cached_property
     def anchors(self) -> SurfaceAnchors:
@@ -191,12 +181,6 @@ class Avatar:
         camera = Camera.orbit(yaw, 0, size)
         self._write_video(path, ((expression, camera) for expression in expressions), fps, background, device)
 
-    def drive(self, driver: Motion | str | Path, path: str | Path, **options: Any) -> Driven:
-        """Write a video of the avatar moving like a video, a motion or a clip; see `flexavatar.driving.drive`."""
-        from flexavatar.driving import drive
-
-        return drive(self, driver, path, **options)
-
     def _write_video(self, path, shots: Iterable[tuple[Expression | None, Camera]], fps, background, device) -> None:
         from flexavatar.io import write_video
 
@@ -254,12 +238,6 @@ class Avatar:
             raise BadAvatarFile(f"{path} is damaged: its code cannot be read ({error}).") from error
         return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network, residuals=residuals)
 
-    def bake(self, effort: Literal["quick", "measured"] = "measured", device: Device = "auto") -> BakedAvatar:
-        """The avatar as neutral Gaussians and deltas, which animate without decoding; see `flexavatar.baking.bake`."""
-        from flexavatar.baking import bake
-
-        return bake(self, effort, device)
-
     def export(self, path: str | Path, expression: Expression | None = None, device: Device = "auto") -> None:
         """Write the format that the suffix names: .ply .splat .spz .png .mp4 (turntable) .flexavatar.
 
@@ -316,72 +294,3 @@ def _residuals(tensors: Mapping[str, Tensor], anchors: int) -> Residuals | None:
     if creases and creases != len(crease_shares()[0]):
         raise ValueError(f"{creases} creases")
     return found
-
-
-def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None, volume: bool = True) -> Avatar:
-    """The rig avatar of a tracked photo.
-
-    With `volume` the hair stands off the rig as far as the silhouette tells; a network that has volume of its own
-    expects the bare rig.
-    """
-    from flexavatar.reconstruction.silhouette import volume_of
-    from flexavatar.texture import texture_from_photo
-
-    height = volume_of([tracked]) if volume else None
-    texture = texture_from_photo(tracked, Rig.load(), height)
-    avatar = Avatar(
-        shape=tracked.shape.float(),
-        rest=resting_face(tracked.blendshapes),
-        colors=texture.colors,
-        opacities=texture.opacities,
-        thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
-        metadata={"model": "rig", "settings": dict(settings or {})},
-        volume=height,
-    )
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device="cpu"))
-
-
-def resting_face(blendshapes: Tensor) -> Tensor:
-    """What of a photo's blendshapes [52] belongs to the person rather than to the moment, [52].
-
-    From one photo nobody can tell thin lips from lips rolled in. Taking these ambiguous shapes for the
-    person keeps the look of the photo; open jaws, smiles and closed eyes are taken for the moment.
-    """
-    rest = torch.zeros_like(blendshapes, dtype=torch.float32)
-    for name in RESTING_SHAPES:
-        index = BLENDSHAPE_INDEX[name]
-        rest[index] = float(blendshapes[index].clamp(0, MOST_REST))
-    return rest
-
-
-def above_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
-    """The expression [..., 52] that, on top of a resting face [52], gives the tracked blendshapes [..., 52].
-
-    `Avatar.gaussians` mixes the rest into every expression, so what was tracked must not hold it a second time.
-    """
-    return ((blendshapes - rest) / (1 - rest)).clamp(0, 1)
-
-
-def head_motion(head_rotation: Tensor) -> Tensor:
-    """Rigid motion [..., 4, 4] that turns the canonical head about its neck joint by rotations [..., 3, 3]."""
-    joint = Rig.load().neck_joint.to(head_rotation.device)
-    motion = torch.eye(4, device=head_rotation.device).repeat(*head_rotation.shape[:-2], 1, 1)
-    motion[..., :3, :3] = head_rotation
-    motion[..., :3, 3] = joint - head_rotation @ joint
-    return motion
-
-
-def torch_device(device: Device) -> torch.device:
-    """The device to compute on; "auto" takes CUDA where there is one.
-
-    Raises RendererUnavailable where "cuda" is asked for and there is none.
-    """
-    if device == "auto":
-        device = "cuda" if cuda_available() else "cpu"
-    elif device == "cuda" and not cuda_available():
-        raise RendererUnavailable("This machine has no CUDA GPU that torch can use. Use device 'cpu' or 'auto'.")
-    return torch.device(device)
-
-
-def cuda_available() -> bool:
-    return torch.cuda.is_available()

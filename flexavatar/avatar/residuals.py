@@ -11,11 +11,11 @@ from torch import Tensor
 
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLINKS
 from flexavatar.gaussians import Gaussians
-from flexavatar.render.reference import rotation_matrices
 from flexavatar.rig import Rig
 from flexavatar.rig.parts import parts
 from flexavatar.rig.regions import smooth_step
 from flexavatar.rig.subdivision import subdivision
+from flexavatar.rotations import rotation_matrices
 
 ALMOST = 1e-4  # logits of opacities stay finite by it
 QUARTERS = (0.0, 0.02), (-0.01, 0.01)  # metres: heights between lower and upper, sides between right and left of a face

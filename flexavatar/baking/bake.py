@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from flexavatar import __version__
-from flexavatar.avatar import torch_device
 from flexavatar.baking.baked import GROUPS, BakedAvatar, Corrective, SparseDeltas, target_weights
 from flexavatar.baking.measure import Decoder, TrueDecodes, measure, true_decodes
-from flexavatar.baking.rotations import aligned, conjugate, quaternion_exp, quaternion_log
+from flexavatar.baking.rotations import aligned
 from flexavatar.baking.samples import candidate_correctives, driving_expressions, mixed_expressions
-from flexavatar.expression import ARKIT_BLENDSHAPES, Expression, rotation_from_angles
-from flexavatar.gaussians import Gaussians, quaternion_product
+from flexavatar.expression import ARKIT_BLENDSHAPES, Expression
+from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
-from flexavatar.rig.move import moved
+from flexavatar.rotations import conjugate, quaternion_exp, quaternion_log, quaternion_product, rotation_from_angles
+from flexavatar.settings import to_device, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
+    from flexavatar.avatar import Avatar
+    from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _assembled(neutral: Gaussians, torso: Tensor, dense: Tensor, correctives: tu
     """The baked avatar, on the CPU."""
     deltas = {}
     for (group, _), values in zip(GROUPS.items(), dense.split(list(GROUPS.values()), -1), strict=True):
-        sparse = moved(SparseDeltas.of(values, TOLERANCES[group]), "cpu")
+        sparse = to_device(SparseDeltas.of(values, TOLERANCES[group]), "cpu")
         if len(sparse.splats):
             deltas[group] = sparse
     nothing = torch.zeros(1, 1, 3, dtype=torch.uint8).numpy()

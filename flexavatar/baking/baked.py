@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Device, head_motion, torch_device
 from flexavatar.baking import kernels
-from flexavatar.baking.rotations import quaternion_log
 from flexavatar.camera import Camera
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.threads import run_on_threads
-from flexavatar.rig.anchors import quaternions
+from flexavatar.rig.rig import head_motion
+from flexavatar.rotations import quaternion_log, quaternions
+from flexavatar.settings import Device, torch_device
 
 if TYPE_CHECKING:
     from flexavatar.baking.measure import BakeReport

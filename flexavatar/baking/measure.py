@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import head_motion
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import render
+from flexavatar.rig.rig import head_motion
 
 SIZE = 512  # pixels
 YAWS = (0.0, 35.0, -35.0)  # degrees; the frames take turns

@@ -1,4 +1,4 @@
-"""Rotation vectors of Gaussians, and axes that keep their order from one expression to the next."""
+"""Axes of Gaussians that keep their order from one expression to the next."""
 
 from __future__ import annotations
 
@@ -8,27 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from flexavatar.gaussians import quaternion_product
-from flexavatar.rig.anchors import quaternions
-
-
-def quaternion_exp(vectors: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] (w, x, y, z) of rotation vectors [..., 3]: axis times angle in radians."""
-    half = vectors.norm(dim=-1, keepdim=True) / 2
-    return torch.cat([half.cos(), torch.sinc(half / torch.pi) * vectors / 2], -1)
-
-
-def quaternion_log(quats: Tensor) -> Tensor:
-    """Rotation vectors [..., 3], at most pi long, of unit quaternions [..., 4]."""
-    quats = torch.where(quats[..., :1] < 0, -quats, quats)
-    sine = quats[..., 1:].norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sine, quats[..., :1])
-    return torch.where(sine > 1e-9, angle / sine.clamp_min(1e-9), 2.0) * quats[..., 1:]
-
-
-def conjugate(quats: Tensor) -> Tensor:
-    """The inverse of unit quaternions [..., 4]."""
-    return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])
+from flexavatar.rotations import conjugate, quaternion_product, quaternions
 
 
 def aligned(quats: Tensor, scales: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,16 +20,16 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
-    from flexavatar.baking import read_bundle, write_bundle
+    from flexavatar.baking import bake, read_bundle, write_bundle
     from flexavatar.baking.bake import visible_splats
     from flexavatar.baking.measure import measure, true_decodes
     from flexavatar.baking.samples import driving_expressions
-    from flexavatar.pipeline import resolve_device
+    from flexavatar.settings import resolve_device
 
     check_folder(args.output)
     device = resolve_device(args.device)
     avatar = Avatar.load(args.avatar).to(device)
-    baked = avatar.bake("quick" if args.quick else "measured", device)
+    baked = bake(avatar, "quick" if args.quick else "measured", device)
     write_bundle(args.output, baked)
     result: Result = {
         "bundle": str(args.output),

@@ -22,7 +22,7 @@ def _run(args: argparse.Namespace) -> Result:
     import torch
 
     from flexavatar.evaluation.benchmark import Preset, benchmark_models, benchmark_renderers, peak_memory
-    from flexavatar.pipeline import resolve_device
+    from flexavatar.settings import resolve_device
 
     device = resolve_device(args.device)
     presets: list[Preset] = args.preset or ["flex-s", "flex-1"]

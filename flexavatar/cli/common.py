@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flexavatar.errors import CannotWrite
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
+    from flexavatar.avatar import Avatar
     from flexavatar.expression import Expression
+    from flexavatar.settings import Device
 
 EXPORT_SUFFIXES = (".ply", ".splat", ".spz", ".png", ".mp4", ".flexavatar")
 EXPRESSION_HELP = "a preset (smile, 'open mouth', blink, ...) or ARKit weights such as jawOpen=0.5,mouthSmileLeft=1"

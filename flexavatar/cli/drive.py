@@ -64,9 +64,10 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
+    from flexavatar.driving import drive
     from flexavatar.motion import write_motion
     from flexavatar.motion.files import is_video
-    from flexavatar.pipeline import resolve_device
+    from flexavatar.settings import resolve_device
 
     if args.side_by_side and not is_video(args.driver):
         raise UsageError("--side-by-side needs a driver that is a video.")
@@ -77,7 +78,8 @@ def _run(args: argparse.Namespace) -> Result:
     device = resolve_device(args.device)
     avatar = Avatar.load(args.avatar)
     with progress_bar() as report, _interruptible() as stopped:
-        driven = avatar.drive(
+        driven = drive(
+            avatar,
             args.driver,
             args.output,
             transfer="absolute" if args.absolute else "relative",

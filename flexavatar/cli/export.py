@@ -38,7 +38,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
-    from flexavatar.pipeline import resolve_device
+    from flexavatar.settings import resolve_device
 
     for path in args.output:
         check_folder(path)

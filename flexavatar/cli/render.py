@@ -49,7 +49,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
     from flexavatar.io import write_image
-    from flexavatar.pipeline import resolve_device
+    from flexavatar.settings import resolve_device
 
     video = args.output.suffix.lower() == ".mp4"
     if args.turntable and not video:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from flexavatar.avatar import torch_device
 from flexavatar.baking import bake
-from flexavatar.driving.pictures import WHITE, pictures
+from flexavatar.driving.pictures import pictures
+from flexavatar.settings import WHITE, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
+    from flexavatar.avatar import Avatar
     from flexavatar.baking.measure import Decoder
     from flexavatar.motion.motion import Motion
+    from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flexavatar.driving.baked import playable
-from flexavatar.driving.pictures import WHITE, Color, beside, pictures
+from flexavatar.driving.pictures import beside, pictures
 from flexavatar.errors import Cancelled, CannotWrite
 from flexavatar.io.videos import read_video_frames
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.record import Cancel, Progress, motion_from_video
 from flexavatar.motion.transfer import Transfer, transferred
+from flexavatar.settings import WHITE, Color
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
+    from flexavatar.avatar import Avatar
+    from flexavatar.settings import Device
     from flexavatar.tracking import FaceTracker
 
 _TRACKING_SHARE = 0.5  # of the time that tracking and rendering take together

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode, torch_device
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
 from flexavatar.avatar.residuals import Residuals
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
+from flexavatar.settings import Device, torch_device
 
 TOLERANCE = 1e-3  # by which weights may miss a sum of 1
 

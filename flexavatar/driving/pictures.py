@@ -9,17 +9,15 @@ import cv2
 import numpy as np
 import torch
 
-from flexavatar.avatar import head_motion, torch_device
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
 from flexavatar.render import render
+from flexavatar.rig.rig import head_motion
+from flexavatar.settings import Color, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Device
     from flexavatar.baking.measure import Decoder
-
-Color = tuple[float, float, float]  # RGB 0..1
-WHITE: Color = (1.0, 1.0, 1.0)
+    from flexavatar.settings import Device
 
 
 def pictures(

@@ -19,12 +19,11 @@ from flexavatar.expression import ARKIT_BLENDSHAPES, Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.config import FLEX_1
 from flexavatar.model.flex1 import Flex1
-from flexavatar.model.flex_s import FLEX_S, FlexS, FlexSObservation
+from flexavatar.model.flex_s import FLEX_S, SHELL_CHANNELS, FlexS, FlexSObservation
 from flexavatar.model.template import TemplateAnchors
 from flexavatar.reconstruction.fit import FitSettings, fit
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import Renderer, available_backends, render
-from flexavatar.texture.shells import SHELL_CHANNELS
 
 log = logging.getLogger(__name__)
 Preset = Literal["flex-s", "flex-1"]

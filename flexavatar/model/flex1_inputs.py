@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flexavatar.expression import decode_rotation_6d
+from flexavatar.rotations import decode_rotation_6d
 
 SIZE = 512  # pixels of the encoder's input
 

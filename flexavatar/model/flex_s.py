@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression, with_rest
-from flexavatar.gaussians import Gaussians, quaternion_product
+from flexavatar.gaussians import Gaussians
 from flexavatar.model.attention import CausalTransformer, JointTransformer
 from flexavatar.model.config import UpsamplerConfig
 from flexavatar.model.copying import CopiedColors
@@ -28,12 +28,14 @@ from flexavatar.model.embedding import PointEmbedding, pluecker_rays
 from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Rig
-from flexavatar.rig.anchors import AnchorFrames
+from flexavatar.rig.anchors import ATLAS_SIZE, AnchorFrames
 from flexavatar.rig.covering import averaged, covering
 from flexavatar.rig.hair_displacement import outward
-from flexavatar.rig.rig import ATLAS_SIZE
-from flexavatar.texture.shells import SHELL_CHANNELS, SHELLS
+from flexavatar.rotations import quaternion_product
 
+# Metres outside the rig. Hair stands off the head, so the surface alone would never see it.
+SHELLS = (0.0, 0.012, 0.035, 0.075)
+SHELL_CHANNELS = 4 * len(SHELLS) + 2
 INSIDE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
 ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import estimate_neutral
-from flexavatar.rotations import interpolate
+from flexavatar.rotations import slerp
 
 SHORT = 0.5  # seconds: a hand before the face; what was before continues into what comes after
 EASE = 0.4  # seconds, from the last expression to neutral, and from neutral to the next one
@@ -26,7 +26,7 @@ def bridged(blendshapes: Tensor, head_rotation: Tensor, seen: Tensor, fps: float
     def blend(frames: Tensor, source: int, target_shapes: Tensor, target_turn: Tensor, share: Tensor) -> None:
         share = share * share * (3 - 2 * share)
         shapes[frames] = torch.lerp(shapes[source], target_shapes, share[:, None])
-        turns[frames] = interpolate(turns[source], target_turn, share)
+        turns[frames] = slerp(turns[source], target_turn, share)
 
     for start, end in runs(~seen):
         frames = torch.arange(start, end)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.expression import ARKIT_BLENDSHAPES, Expression
-from flexavatar.rotations import interpolate
+from flexavatar.rotations import slerp
 
 _ORTHONORMAL = 1e-3  # deviation of R R^T from the identity that is put down to rounding
 
@@ -80,7 +80,7 @@ def sampled(blendshapes: Tensor, head_rotation: Tensor, positions: Tensor, fps: 
     share = (positions - before).to(blendshapes.dtype)
     return Motion(
         torch.lerp(blendshapes[before], blendshapes[after], share[:, None]),
-        interpolate(head_rotation[before], head_rotation[after], share),
+        slerp(head_rotation[before], head_rotation[after], share),
         fps,
     )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import MOST_REST, RESTING_SHAPES
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, MOST_REST, RESTING_SHAPES, Expression
 from flexavatar.motion.motion import Motion
 from flexavatar.rotations import mean_rotation
 

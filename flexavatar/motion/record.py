@@ -21,7 +21,7 @@ from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import BLINKS
 from flexavatar.tracking.crop import HeadCrop
 from flexavatar.tracking.fit import LandmarkFit, fit_landmarks
-from flexavatar.tracking.followed import Followed
+from flexavatar.tracking.people import Followed
 from flexavatar.tracking.tracker import CROP, SHAPE_FRAMES, VIDEO_ITERATIONS, Look, _recropped
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flexavatar.motion.motion import Motion
-from flexavatar.rotations import mean_rotation, rotation_log
-from flexavatar.tracking.fit import rotation_exp
+from flexavatar.rotations import mean_rotation, rotation_exp, rotation_log
 
 WINDOW = 0.07  # seconds, standard deviation of the average over still passages
 NOISE = 0.06  # change of a blendshape within the window that counts as jitter

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from flexavatar.avatar import above_rest
+from flexavatar.expression import above_rest
 from flexavatar.motion.gaps import runs
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import BLINKS, FACE, estimate_neutral, recentred_gaze

@@ -2,8 +2,9 @@
 
 from flexavatar.reconstruction.capture import Capture, capture
 from flexavatar.reconstruction.rig_avatar import create_capture_avatar
-from flexavatar.reconstruction.settings import CaptureSettings, Quality, estimate_seconds
+from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
 from flexavatar.reconstruction.views import NothingUsable, Observations, View, observe_photos, observe_video
+from flexavatar.settings import Quality
 from flexavatar.tracking.people import DifferentPeople
 
 __all__ = [

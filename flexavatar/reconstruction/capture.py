@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexavatar import __version__
-from flexavatar.avatar import torch_device
 from flexavatar.io.videos import read_video_info
 from flexavatar.reconstruction.held_out import measure
 from flexavatar.reconstruction.progress import FITTING, Cancel, Progress, Reporter
 from flexavatar.reconstruction.rig_avatar import create_capture_avatar
-from flexavatar.reconstruction.settings import CaptureSettings, Quality, estimate_seconds
+from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
 from flexavatar.reconstruction.views import NothingUsable, Observations, observe_photos, observe_video
+from flexavatar.settings import Quality, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
-    from flexavatar.pipeline import Photo
+    from flexavatar.avatar import Avatar
+    from flexavatar.settings import Device, FaceChoice, Photo
     from flexavatar.tracking import FaceTracker
-    from flexavatar.tracking.tracker import FaceChoice
 
 log = logging.getLogger(__name__)
 

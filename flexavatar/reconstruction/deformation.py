@@ -17,8 +17,8 @@ from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.reconstruction.schedule import batches, cosine
 from flexavatar.render import render
 from flexavatar.rig import Rig
+from flexavatar.rig.anchors import ATLAS_SIZE
 from flexavatar.rig.covering import covering
-from flexavatar.rig.rig import ATLAS_SIZE
 
 
 @dataclass(frozen=True)

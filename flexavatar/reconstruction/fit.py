@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from flexavatar.camera import HEAD_CENTER, Camera
 from flexavatar.expression import Expression
-from flexavatar.gaussians import Gaussians, quaternion_product
+from flexavatar.gaussians import Gaussians
 from flexavatar.metrics import PerceptualTerm, PhotometricWeights, l1, photometric_loss
 from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.reconstruction.schedule import batches
 from flexavatar.render import render
-from flexavatar.rig.anchors import quaternions
+from flexavatar.rotations import quaternion_product, quaternions
 
 EDGE = 100  # part of the picture that the edge of a person is wide
 

@@ -8,8 +8,8 @@ import cv2
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar, above_rest
-from flexavatar.expression import Expression
+from flexavatar.avatar import Avatar
+from flexavatar.expression import Expression, above_rest
 from flexavatar.metrics import psnr, ssim
 from flexavatar.render import render
 from flexavatar.tracking import TrackedFace

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, Device, NetworkCode, torch_device
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
+from flexavatar.camera import Camera
+from flexavatar.model.flex_s import FLEX_S, SHELL_CHANNELS, SHELLS, FlexSObservation
 from flexavatar.model.source import NetworkSource, load_network
-from flexavatar.reconstruction.flex_s_observation import observe
 from flexavatar.reconstruction.refine import RefineParams, refine, unrefined_residuals
 from flexavatar.reconstruction.rig_avatar import spread_views
-from flexavatar.reconstruction.settings import Quality
-from flexavatar.rig.move import moved
+from flexavatar.rig import Rig
+from flexavatar.rig.anchors import outward_normals
+from flexavatar.settings import Device, Quality, to_device, torch_device
+from flexavatar.texture.unwrap import sample, unwrap
 from flexavatar.tracking import TrackedFace
 
 # Steps of the deformation, and of single Gaussians; of one photo.
@@ -61,7 +66,7 @@ def create_network_avatar(
     """
     made = rig_avatar.to(torch_device(device))
     with torch.no_grad():
-        head = load_network(source, made.device).encode(moved(observe(views[base], rig_avatar), made.device))
+        head = load_network(source, made.device).encode(to_device(observe(views[base], rig_avatar), made.device))
     made = replace(made, network=NetworkCode(head.code[0], head.detail[0], source))
     done = 0.0
 
@@ -80,3 +85,45 @@ def create_network_avatar(
     metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": round(done * sum(steps))}
     avatar = replace(made.to("cpu"), residuals=residuals, metadata=metadata)
     return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device=device))
+
+
+def observe(tracked: TrackedFace, avatar: Avatar) -> FlexSObservation:
+    """What flex-s is given of one tracked photo and its rig avatar, as a batch of one."""
+    alpha = torch.from_numpy(tracked.matte)
+    image = torch.from_numpy(tracked.image).permute(2, 0, 1) / 255
+    image = image * alpha + (1 - alpha)
+    size = (FLEX_S.image_size, FLEX_S.image_size)
+    camera = tracked.camera
+    return FlexSObservation(
+        images=torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True),
+        camera=Camera(camera.world_to_camera[None], camera.intrinsics[None], camera.width, camera.height),
+        shells=photo_shells(tracked, Rig.load())[None],
+        shape=avatar.shape[None],
+        rest=avatar.rest[None],
+        colors=avatar.colors[None],
+        opacities=avatar.opacities[None],
+    )
+
+
+def photo_shells(tracked: TrackedFace, rig: Rig) -> Tensor:
+    """Features [18, 256, 256], 0 where the atlas has no surface.
+
+    For every shell the photo's RGB times the matte, and the matte; then the trust of the unwrapped photo
+    (visible, facing the camera, inside the person) and the cosine between normal and view, in -1..1.
+    """
+    vertices = rig.pose(tracked.shape, tracked.blendshapes, tracked.head_rotation)
+    frames = rig.anchors.frames(vertices)
+    normal = outward_normals(frames.quats)
+    valid = rig.atlas.valid.numpy()
+    cutout = np.dstack([tracked.image.astype(np.float32) / 255 * tracked.matte[..., None], tracked.matte])
+    features = np.zeros((SHELL_CHANNELS, *valid.shape), np.float32)
+    for i, offset in enumerate(SHELLS):
+        pixel = np.full((*valid.shape, 2), -1.0, np.float32)
+        pixel[valid] = tracked.camera.project(frames.means + offset * normal)[0].numpy()
+        inside = ((pixel >= 0) & (pixel < tracked.camera.width)).all(-1)
+        features[4 * i : 4 * i + 4] = np.moveaxis(sample(cutout, pixel) * (inside & valid)[..., None], -1, 0)
+    matrix = tracked.camera.world_to_camera
+    toward = torch.nn.functional.normalize(-matrix[:3, :3].T @ matrix[:3, 3] - frames.means, dim=-1)
+    features[-2] = unwrap(tracked, rig).weight
+    features[-1][valid] = (normal * toward).sum(-1).numpy()
+    return torch.from_numpy(features)

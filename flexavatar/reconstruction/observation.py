@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flexavatar.avatar import above_rest
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression
+from flexavatar.expression import Expression, above_rest
 from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import Rig
 from flexavatar.tracking import TrackedFace

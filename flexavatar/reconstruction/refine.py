@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar, above_rest
+from flexavatar.avatar import Avatar
 from flexavatar.avatar.residuals import PER_GAUSSIAN, Residuals, between, changed
-from flexavatar.expression import Expression
+from flexavatar.expression import Expression, above_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.reconstruction.alignment import Alignment
 from flexavatar.reconstruction.creases import CreaseParams, creases_of
@@ -34,9 +34,9 @@ from flexavatar.reconstruction.hidden import HiddenParams, closed_lids, toned
 from flexavatar.reconstruction.observation import FitObservation, observe_close_up, observe_face
 from flexavatar.reconstruction.schedule import batches, cosine
 from flexavatar.render import render
-from flexavatar.rig.move import moved
 from flexavatar.rig.parts import parts
 from flexavatar.rig.subdivision import subdivision
+from flexavatar.settings import to_device
 from flexavatar.tracking import TrackedFace
 
 COARSE, FINE = 256, 512  # pixels of the head's crop
@@ -131,7 +131,7 @@ def refine(
     with torch.no_grad():
         made = changed(changed(still, hanging), fine.residuals)
         # What follows filters maps of the atlas with OpenCV.
-        whole, still, made = moved(between(still, made), "cpu"), still.to("cpu"), made.to("cpu")
+        whole, still, made = to_device(between(still, made), "cpu"), still.to("cpu"), made.to("cpu")
         of_views, shape, rest = fine.freedom.cpu(), avatar.shape.cpu(), avatar.rest.cpu()
         seen = of_views.amax(0)
         hidden = toned(still.colors, made.colors, seen, hair.cpu(), params.hidden)

@@ -9,12 +9,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, resting_face
+from flexavatar.avatar import THUMBNAIL_SIZE, Avatar
+from flexavatar.expression import resting_face
 from flexavatar.reconstruction.frames import base_cost, head_angles, sharpness
 from flexavatar.reconstruction.silhouette import volume_of
 from flexavatar.rig import Rig
-from flexavatar.texture import texture_from_views
+from flexavatar.texture import texture_from_photo, texture_from_views
 from flexavatar.tracking import TrackedFace
+
+
+def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None, volume: bool = True) -> Avatar:
+    """The rig avatar of a tracked photo.
+
+    With `volume` the hair stands off the rig as far as the silhouette tells; a network that has volume of its own
+    expects the bare rig.
+    """
+    height = volume_of([tracked]) if volume else None
+    texture = texture_from_photo(tracked, Rig.load(), height)
+    avatar = Avatar(
+        shape=tracked.shape.float(),
+        rest=resting_face(tracked.blendshapes),
+        colors=texture.colors,
+        opacities=texture.opacities,
+        thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
+        metadata={"model": "rig", "settings": dict(settings or {})},
+        volume=height,
+    )
+    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device="cpu"))
 
 
 def create_capture_avatar(

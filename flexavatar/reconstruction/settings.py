@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from flexavatar.io.videos import VideoInfo
-
-Quality = Literal["instant", "fast", "balanced", "best"]
+from flexavatar.settings import Quality
 
 
 @dataclass(frozen=True)

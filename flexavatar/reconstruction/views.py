@@ -15,12 +15,13 @@ from flexavatar.reconstruction.frames import NO_FACE_REASON, FrameNote, choose_f
 from flexavatar.reconstruction.progress import Reporter
 from flexavatar.reconstruction.rig_avatar import best_base
 from flexavatar.reconstruction.settings import CaptureSettings
+from flexavatar.settings import FaceChoice
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.people import strangers
-from flexavatar.tracking.tracker import FACE_ERRORS, FaceChoice, Look
+from flexavatar.tracking.tracker import FACE_ERRORS, Look
 
 if TYPE_CHECKING:
-    from flexavatar.pipeline import Photo
+    from flexavatar.settings import Photo
 
 STOPPED_FRAMES = 8  # of a video whose capture is stopped before its frames are chosen
 MOST_FPS, USUAL_FPS = 60.0, 30.0  # browsers' recordings say 1000: that is their clock, not their rate

@@ -10,6 +10,7 @@ from torch import Tensor
 from flexavatar.camera import Camera
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.rendering import Rendering
+from flexavatar.rotations import rotation_matrices
 
 BLUR = 0.1  # px^2, added to the covariance of every ellipse
 RAY_LIMIT = 0.15  # the Jacobian is evaluated at most this share of the image side outside the image
@@ -36,17 +37,6 @@ def rasterize_reference(
     images = [_draw(gaussians[s], camera[i], backgrounds[i], near, cutoffs) for i, s in enumerate(set_of_image)]
     rgb, alpha, depth = (torch.stack(parts) for parts in zip(*images, strict=True))
     return Rendering(rgb, alpha, depth)
-
-
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any length."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def _draw(

@@ -1,15 +1,20 @@
-"""The rig's surface as Gaussian anchors: one per valid texel, with a frame that follows pose and expression."""
+"""The rig's surface over its atlas: one Gaussian anchor per valid texel, whose frame follows pose and expression."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from flexavatar.expression import BLINKS
-from flexavatar.rig.rig import ATLAS_SIZE, REGION_NAMES, Rig
+from flexavatar.rotations import quaternions
 
+# Atlas regions. "mouth" and "sockets" are the parts of the skin chart that are hidden while the mouth is
+# closed and the eyes are in place; -1 in the map means that no surface is there.
+REGION_NAMES = ("head", "mouth", "sockets", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue")
+ATLAS_SIZE = 256
 SPREAD = 0.62  # standard deviation of a surface Gaussian in texels: the least that shows no gaps
 LIMITS = (2e-4, 4e-3)  # metres: sheared triangles must not turn into plates
 STRETCH = 1.6  # times the size at rest: else the corners of an open mouth grow whiskers
@@ -20,6 +25,25 @@ STRETCH_CAVITY = 2.7e-3  # metres: more, and the walls of the cavity stick out b
 LONGEST_RAISED = 0.012  # metres: where hair stands off, a texel covers more
 LONGEST = 5.0  # times the short side: nor into needles
 THICKNESS = 0.35  # of the smaller tangential deviation
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """256 x 256 sampling of the rig's surface; row 0 is the top, column 0 the subject's right side.
+
+    The skin is one chart without any seam: the face is enlarged around its centre, the back of the head lies
+    towards the top edge and the bust's rim is the border. The strip at the bottom holds eyes, tongue, teeth.
+    """
+
+    triangle: Tensor  # [256, 256] int64, -1 where no surface is
+    barycentric: Tensor  # [256, 256, 3]
+    region: Tensor  # [256, 256] int64 index into REGION_NAMES, -1 where no surface is
+    uv: Tensor  # [V, 2] texel coordinates of the vertices, in 0..1 of the square
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """Texels with surface [256, 256]; G of them are true, and that order is the order of the Gaussians."""
+        return self.triangle >= 0
 
 
 @dataclass(frozen=True)
@@ -59,12 +83,12 @@ class SurfaceAnchors:
         """Steps [..., G, 3, 2] of one texel along u and v on vertices [..., V, 3], in their unit."""
         return (self.weights[:, 1:] @ vertices[..., self.corners, :]).mT
 
-    def stretched(self, vertices: Tensor, moved: Tensor) -> SurfaceAnchors:
-        """The same anchors for a head that rests with vertices [V, 3], of which `moved` [V] bool are not the mean's."""
+    def stretched(self, vertices: Tensor, raised: Tensor) -> SurfaceAnchors:
+        """The same anchors for a head whose vertices at rest are [V, 3]; those `raised` [V] bool are not the mean's."""
         anywhere = torch.full_like(self.longest, LONGEST_RAISED)
         at_rest = SurfaceAnchors(self.corners, self.weights, anywhere).frames(vertices).scales[:, 0]
         # Only there: walls of the mouth that may grow hide the teeth.
-        longest = torch.where(moved[self.corners].any(-1), torch.maximum(self.longest, at_rest), self.longest)
+        longest = torch.where(raised[self.corners].any(-1), torch.maximum(self.longest, at_rest), self.longest)
         return SurfaceAnchors(self.corners, self.weights, longest)
 
     def frames(self, vertices: Tensor) -> AnchorFrames:
@@ -89,46 +113,27 @@ class SurfaceAnchors:
         return AnchorFrames(mean, quaternions(rotation), scales)
 
 
-def surface_anchors(rig: Rig) -> SurfaceAnchors:
-    """The anchors of a rig."""
-    valid = rig.atlas.valid
-    corners = rig.triangles[rig.atlas.triangle[valid]]
-    uv = rig.atlas.uv[corners] * ATLAS_SIZE
+def surface_anchors(mean: Tensor, triangles: Tensor, expression_deltas: Tensor, atlas: Atlas) -> SurfaceAnchors:
+    """The anchors of a rig, of whose fields these are four."""
+    valid = atlas.valid
+    corners = triangles[atlas.triangle[valid]]
+    uv = atlas.uv[corners] * ATLAS_SIZE
     a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
     area = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
     area = torch.where(area.abs() < 1e-6, torch.full_like(area, 1e-6), area)
     du = torch.stack([a[:, 1] - b[:, 1], b[:, 1], -a[:, 1]], -1) / area[:, None]
     dv = torch.stack([b[:, 0] - a[:, 0], -b[:, 0], a[:, 0]], -1) / area[:, None]
-    weights = torch.stack([rig.atlas.barycentric[valid], du, dv], 1)
+    weights = torch.stack([atlas.barycentric[valid], du, dv], 1)
     anywhere = torch.full((len(corners),), LIMITS[1])
     unlimited = SurfaceAnchors(corners, weights, anywhere)
-    at_rest = unlimited.frames(rig.mean).scales[:, 0]
-    cavity = rig.atlas.region[valid] == REGION_NAMES.index("mouth")
+    at_rest = unlimited.frames(mean).scales[:, 0]
+    cavity = atlas.region[valid] == REGION_NAMES.index("mouth")
     longest = (STRETCH * at_rest).clamp_min(STRETCH_FREELY)
     longest[cavity] = longest[cavity].clamp_max(STRETCH_CAVITY)
     longest = longest.clamp_max(LIMITS[1])
-    travel = unlimited.interpolate(rig.expression_deltas[BLINKS]).norm(dim=-1).amax(0)
-    lid = (travel > LID_TRAVEL) & (rig.atlas.region[valid] == REGION_NAMES.index("head"))
+    travel = unlimited.interpolate(expression_deltas[BLINKS]).norm(dim=-1).amax(0)
+    lid = (travel > LID_TRAVEL) & (atlas.region[valid] == REGION_NAMES.index("head"))
     return SurfaceAnchors(corners, weights, torch.where(lid, STRETCH_LIDS, longest))
-
-
-def quaternions(rotation: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices [..., 3, 3]."""
-    m = rotation
-    trace = m.diagonal(dim1=-2, dim2=-1)
-    x, y, z = trace.unbind(-1)
-    # The four candidates of Shepperd's method; the largest is numerically safe.
-    squares = torch.stack([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z], -1)
-    best = squares.argmax(-1, keepdim=True)
-    a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
-    w, p, q, r = squares.unbind(-1)
-    table = torch.stack(
-        [torch.stack([w, a, b, c], -1), torch.stack([a, p, d, e], -1), torch.stack([b, d, q, f], -1),
-         torch.stack([c, e, f, r], -1)], -2,
-    )  # fmt: skip
-    chosen = table.gather(-2, best[..., None].expand(*best.shape, 4)).squeeze(-2)
-    return torch.nn.functional.normalize(chosen, dim=-1)
 
 
 def outward_normals(quats: Tensor) -> Tensor:

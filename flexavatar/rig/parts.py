@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from flexavatar.expression import BLINKS
-from flexavatar.rig.move import moved
 from flexavatar.rig.regions import atlas_regions, smooth_step
 from flexavatar.rig.rig import Rig
+from flexavatar.settings import to_device
 
 LID_TRAVEL = (0.0006, 0.002)  # metres that skin moves as an eye closes: between them it begins to be lid
 LID_STRETCH = (1.1, 1.5)  # or times the area it has when the eye is open: it lay in a fold
@@ -83,7 +83,7 @@ def _parts(device: str) -> Parts:
         mask(regions.named("eye_left", "eye_right")), lids, lashes, edges,
         mask(regions.face) * mask(core) * (1 - lids.amax(0)) * (1 - edges) * _featureless(rig),
     )  # fmt: skip
-    return moved(made, device)
+    return to_device(made, device)
 
 
 def _featureless(rig: Rig) -> Tensor:

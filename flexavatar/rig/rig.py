@@ -6,42 +6,16 @@ from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flexavatar.rig.move import moved
-
-if TYPE_CHECKING:
-    from flexavatar.rig.anchors import SurfaceAnchors
+from flexavatar.rig.anchors import Atlas, SurfaceAnchors, surface_anchors
+from flexavatar.settings import to_device
 
 PART_NAMES = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue", "lashes")
-# Atlas regions. "mouth" and "sockets" are the parts of the skin chart that are hidden while the mouth is
-# closed and the eyes are in place; -1 in the map means that no surface is there.
-REGION_NAMES = ("head", "mouth", "sockets", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue")
-ATLAS_SIZE = 256
 HEAD_AXIS = (0.0, -0.075)  # metres, x and z of the vertical axis that angles around the head turn about
-
-
-@dataclass(frozen=True)
-class Atlas:
-    """256 x 256 sampling of the rig's surface; row 0 is the top, column 0 the subject's right side.
-
-    The skin is one chart without any seam: the face is enlarged around its centre, the back of the head lies
-    towards the top edge and the bust's rim is the border. The strip at the bottom holds eyes, tongue, teeth.
-    """
-
-    triangle: Tensor  # [256, 256] int64, -1 where no surface is
-    barycentric: Tensor  # [256, 256, 3]
-    region: Tensor  # [256, 256] int64 index into REGION_NAMES, -1 where no surface is
-    uv: Tensor  # [V, 2] texel coordinates of the vertices, in 0..1 of the square
-
-    @cached_property
-    def valid(self) -> Tensor:
-        """Texels with surface [256, 256]; G of them are true, and that order is the order of the Gaussians."""
-        return self.triangle >= 0
 
 
 @dataclass(frozen=True)
@@ -69,15 +43,13 @@ class Rig:
     @cached_property
     def anchors(self) -> SurfaceAnchors:
         """One Gaussian anchor per valid texel of the atlas."""
-        from flexavatar.rig.anchors import surface_anchors
-
-        return surface_anchors(self)
+        return surface_anchors(self.mean, self.triangles, self.expression_deltas, self.atlas)
 
     def to(self, device: torch.device | str) -> Rig:
         """A copy on `device`, with its anchors."""
-        rig = moved(self, device)
+        rig = to_device(self, device)
         # Computed on the CPU and moved, since their construction mixes in CPU constants.
-        object.__setattr__(rig, "anchors", moved(self.anchors, device))
+        object.__setattr__(rig, "anchors", to_device(self.anchors, device))
         return rig
 
     def pose(self, shape: Tensor, blendshapes: Tensor, head_rotation: Tensor | None = None) -> Tensor:
@@ -117,3 +89,12 @@ def _load(path: str, device: str) -> Rig:
     return Rig(
         **{k: convert(k, v) for k, v in tensors.items()}, atlas=Atlas(**{k: convert(k, v) for k, v in atlas.items()})
     )
+
+
+def head_motion(head_rotation: Tensor) -> Tensor:
+    """Rigid motion [..., 4, 4] that turns the canonical head about its neck joint by rotations [..., 3, 3]."""
+    joint = Rig.load().neck_joint.to(head_rotation.device)
+    motion = torch.eye(4, device=head_rotation.device).repeat(*head_rotation.shape[:-2], 1, 1)
+    motion[..., :3, :3] = head_rotation
+    motion[..., :3, 3] = joint - head_rotation @ joint
+    return motion

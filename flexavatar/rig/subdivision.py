@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from flexavatar.gaussians import Gaussians
-from flexavatar.rig.move import moved
-from flexavatar.rig.rig import HEAD_AXIS, REGION_NAMES, Rig
+from flexavatar.rig.anchors import REGION_NAMES
+from flexavatar.rig.rig import HEAD_AXIS, Rig
+from flexavatar.settings import to_device
 
 # More than half: seen close up, what lies behind would show through between them.
 DIVIDED_SIZE = 0.64
@@ -63,7 +64,7 @@ def subdivision(device: torch.device | str = "cpu") -> Subdivision:
 
 @lru_cache(maxsize=2)
 def _subdivision(device: str) -> Subdivision:
-    return moved(_subdivide(Rig.load()), device)
+    return to_device(_subdivide(Rig.load()), device)
 
 
 def divided(rig: Rig) -> Tensor:

@@ -13,7 +13,8 @@ from flexavatar.expression import Expression
 from flexavatar.files import atomic_path
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
+    from flexavatar.avatar import Avatar
+    from flexavatar.settings import Device
 
 CARD_SIZE = (1200, 630)  # what Open Graph asks for
 POSTER_SIZE = 640  # pixels; upscaled on large screens, for a second or two

@@ -14,8 +14,9 @@ from flexavatar.sharing.card import preview_card, save_poster
 from flexavatar.sharing.store import Receipt, SharedStore, ShareOptions
 
 if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar, Device
+    from flexavatar.avatar import Avatar
     from flexavatar.pipeline import Progress
+    from flexavatar.settings import Device
 
 BUNDLE, CARD, THUMBNAIL, VIDEO = "avatar.flexbundle", "card.jpg", "thumbnail.jpg", "turntable.mp4"
 POSTER = "poster.webp"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from flexavatar.rig import REGION_NAMES, Rig
-from flexavatar.rig.move import moved
-from flexavatar.rig.outside import Outside, outside_of
+from flexavatar.rig.hair_displacement import Outside, outside_of
 from flexavatar.rig.regions import Regions, atlas_regions
+from flexavatar.settings import to_device
 from flexavatar.synthetic.cards import Cards, load_cards
 from flexavatar.synthetic.faces import Face, FaceLibrary, painted_face
 from flexavatar.synthetic.folder import cache_folder, data_folder
@@ -103,7 +103,7 @@ class HeadAssets:
 
     def to(self, device: torch.device | str) -> HeadAssets:
         """A copy whose tensors lie on `device` (the faces stay in memory, they are few kilobytes each)."""
-        move = lambda value: moved(value, device)  # noqa: E731
+        move = lambda value: to_device(value, device)  # noqa: E731
         return replace(
             self,
             rig=self.rig.to(device),

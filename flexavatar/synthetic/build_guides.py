@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 from scipy.spatial import KDTree
 
 from flexavatar.rig import PART_NAMES, Rig
+from flexavatar.rig.anchors import ATLAS_SIZE
 from flexavatar.rig.build.source import AnnyHead, build_mesh, shape_space
-from flexavatar.rig.rig import ATLAS_SIZE
 
 LOWEST, WIDEST = -0.45, 0.32  # metres: what hair and clothes of the bust refer to lies inside
 PAIRED = 2e-3  # metres between a vertex and the mirror image of its counterpart

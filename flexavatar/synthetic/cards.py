@@ -13,8 +13,9 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from flexavatar.rig import Rig
-from flexavatar.rig.anchors import SPREAD, outward_normals, quaternions
-from flexavatar.rig.move import moved
+from flexavatar.rig.anchors import SPREAD, outward_normals
+from flexavatar.rotations import quaternions
+from flexavatar.settings import to_device
 from flexavatar.synthetic.meshes import BoundMesh, Guides, load_mesh
 from flexavatar.synthetic.strands import paint_strands
 
@@ -49,7 +50,7 @@ class Cards:
         )
 
     def to(self, device: torch.device | str) -> Cards:
-        return moved(self, device)
+        return to_device(self, device)
 
     def layers(self, rig: Rig) -> Tensor:
         """How many of the splats lie over each of the rig's G texels [G], on the mean head."""

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import RESTING_SHAPES
 from flexavatar.camera import Camera
-from flexavatar.expression import BLENDSHAPE_INDEX, Expression
+from flexavatar.expression import BLENDSHAPE_INDEX, RESTING_SHAPES, Expression
 from flexavatar.render import Rendering
-from flexavatar.rig.move import moved
+from flexavatar.settings import to_device
 from flexavatar.synthetic.assets import SCLERA, HeadAssets
 from flexavatar.synthetic.beards import BEARDS, grow_beard
 from flexavatar.synthetic.beards import LIMIT as BEARD_LIMIT
@@ -182,7 +181,7 @@ def _at_rest(assets: HeadAssets, shape: Tensor) -> np.ndarray:
 def _grown(assets: HeadAssets, name: str, piece: Piece, color: HairColor, cover: np.ndarray) -> _Grown:
     tensor = lambda value: torch.from_numpy(np.asarray(value)).float()  # noqa: E731
     device = assets.rig.mean.device
-    return _Grown(name, moved(piece, device), tensor(color.mean), tensor(cover).to(device), tensor(color.at_root))
+    return _Grown(name, to_device(piece, device), tensor(color.mean), tensor(cover).to(device), tensor(color.at_root))
 
 
 class _Draw:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.numba_support import prepare_cache
-from flexavatar.render.reference import rotation_matrices
 from flexavatar.rig import Rig
-from flexavatar.rig.outside import Outside
-from flexavatar.rig.rig import ATLAS_SIZE
+from flexavatar.rig.anchors import ATLAS_SIZE
+from flexavatar.rig.hair_displacement import Outside
+from flexavatar.rotations import rotation_matrices
 
 prepare_cache()
 

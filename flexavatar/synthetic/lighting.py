@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flexavatar.rig.move import moved
+from flexavatar.settings import to_device
 
 # Cosine-lobe factors of the orders 0, 1, 2 over pi (Ramamoorthi and Hanrahan 2001).
 _LOBE = (1.0, 2 / 3, 1 / 4)
@@ -30,7 +30,7 @@ class Light:
     seen_from: Tensor | None = None  # [3] unit
 
     def to(self, device: torch.device | str) -> Light:
-        return moved(self, device)
+        return to_device(self, device)
 
     def irradiance(self, normals: Tensor) -> Tensor:
         """[..., 3] RGB at unit normals [..., 3]."""

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import head_motion
 from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
 from flexavatar.expression import Expression
+from flexavatar.rig.rig import head_motion
 from flexavatar.synthetic.head import SyntheticHead
 from flexavatar.tracking import TrackedFace
 from flexavatar.tracking.crop import CROP_SIZE, head_crop

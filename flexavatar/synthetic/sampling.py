@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import FIELD_OF_VIEW, HEAD_CENTER, VIEW_HEIGHT, Camera
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, opposite, rotation_from_angles
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, opposite
+from flexavatar.rotations import rotation_from_angles
 
 # What faces do together; a sampled expression mixes a few of these. Sides are drawn with a small difference.
 _POSED: tuple[dict[str, float], ...] = (

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
+from flexavatar.rotations import rotation_exp
 
 if TYPE_CHECKING:
     from flexavatar.rig import Rig
@@ -355,11 +356,3 @@ def _step(problem: _Problem, state: _State, damping: Tensor, mode: ShapeMode) ->
         shape,
         (state.blendshapes + delta[:, 6:own]).clamp(0, 1),
     )
-
-
-def rotation_exp(axis_angle: Tensor) -> Tensor:
-    """Rotation matrices [..., 3, 3] of axis-angle vectors [..., 3] (radians)."""
-    x, y, z = axis_angle.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(*axis_angle.shape[:-1], 3, 3)
-    return torch.linalg.matrix_exp(cross)

@@ -1,13 +1,16 @@
-"""Whether several pictures show one person."""
+"""Who is who: whether pictures show one person, and who is followed through a video that shows several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from flexavatar.errors import FlexAvatarError
+from flexavatar.errors import FlexAvatarError, NoFaceFound
 from flexavatar.tracking.identity import SAME_PERSON, identity_net
+from flexavatar.tracking.landmarks import Face
 from flexavatar.tracking.tracker import Look
 
 # Below the threshold for single pairs: a face turned by 60 degrees is compared with the mean of its own person.
@@ -39,3 +42,45 @@ def strangers(looks: Sequence[Look]) -> dict[int, float]:
             "one person only."
         )
     return out
+
+
+NOTICED = 0.08  # others below this share of the area of the largest face are passers-by and pictures on the wall
+STRANGER = 0.32  # cosine of embeddings below which a face is somebody else: most of them, and no turned head
+NEW_SIDE = 0.8  # of the same person, below which an embedding shows a side of them that is worth remembering
+MOST_REMEMBERED = 8
+
+
+class Followed:
+    """One person of a video, for `FaceTracker.follow`, told from others by embeddings of several of their looks.
+
+    `number` counts the faces of the first frame that shows any, 0 is the largest.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self._number = number
+        self._known: list[Tensor] = []  # embeddings [128]
+        self.people = 0  # most that were told apart
+
+    def __call__(self, frame: np.ndarray, faces: list[Face]) -> Face | None:
+        """The followed person among the faces of a frame, largest first; None if they are not there.
+
+        Raises NoFaceFound if the first frame with faces shows fewer than were counted on.
+        """
+        others = sum(face.area >= NOTICED * faces[0].area for face in faces)
+        self.people = max(self.people, others)
+        embeddings = [identity_net().embed(frame, face.landmarks) for face in faces]
+        if not self._known:
+            if self._number >= len(faces):
+                raise NoFaceFound(
+                    f"There is no face number {self._number}; the first frame shows {len(faces)}, counted from 0."
+                )
+            self._known.append(embeddings[self._number])
+            return faces[self._number]
+        likeness = [float((torch.stack(self._known) @ embedding).max()) for embedding in embeddings]
+        best = int(np.argmax(likeness))
+        if likeness[best] < STRANGER:
+            self.people = max(self.people, 2)
+            return None
+        if SAME_PERSON < likeness[best] < NEW_SIDE and len(self._known) < MOST_REMEMBERED:
+            self._known.append(embeddings[best])
+        return faces[best]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
 from flexavatar.errors import FaceTooSmall, FlexAvatarError, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
+from flexavatar.settings import FaceChoice
 from flexavatar.tracking.crop import (
     CROP_SIZE,
     HeadCrop,
@@ -42,7 +42,6 @@ VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
-FaceChoice = int | Literal["largest"] | None
 Stage = Callable[[str], None]
 Choose = Callable[[np.ndarray, list[Face]], Face | None]  # of the faces in a frame uint8 [H, W, 3], largest first
 

@@ -14,13 +14,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from flexavatar.avatar import create_rig_avatar
 from flexavatar.camera import Camera
 from flexavatar.errors import FlexAvatarError
 from flexavatar.expression import Expression
 from flexavatar.io.images import read_image
-from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import observe_face
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.tracking.tracker import TrackedFace
 from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.records import TrainingRecord

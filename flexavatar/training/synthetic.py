@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from flexavatar.avatar import above_rest, create_rig_avatar
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression
-from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.expression import Expression, above_rest
+from flexavatar.reconstruction.network_avatar import observe
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.synthetic import (
     SyntheticHead,
     SyntheticHeads,

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from flexavatar.avatar import Avatar, create_rig_avatar, head_motion, resting_face
+from flexavatar.avatar import Avatar
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
-from flexavatar.expression import BLENDSHAPE_INDEX, Expression, rotation_from_angles
+from flexavatar.expression import BLENDSHAPE_INDEX, Expression, resting_face
 from flexavatar.gaussians import Gaussians
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
 from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.rig.regions import atlas_regions
+from flexavatar.rig.rig import head_motion
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import TrackedFace
 
 SKIN, HAIR, SHIRT, WALL = (0.80, 0.60, 0.50), (0.25, 0.15, 0.08), (0.15, 0.25, 0.60), (0.10, 0.85, 0.15)

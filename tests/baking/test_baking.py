@@ -16,12 +16,12 @@ from flexavatar.baking import BakedAvatar, bake, measure
 from flexavatar.baking.bake import bake_measured, visible_splats
 from flexavatar.baking.baked import target_weights
 from flexavatar.baking.measure import true_decodes
-from flexavatar.baking.rotations import aligned, quaternion_exp, quaternion_log
+from flexavatar.baking.rotations import aligned
 from flexavatar.baking.samples import driving_expressions, mixed_expressions
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, rotation_from_angles
-from flexavatar.gaussians import Gaussians, quaternion_product
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
+from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
-from flexavatar.rig.anchors import quaternions
+from flexavatar.rotations import quaternion_exp, quaternion_log, quaternion_product, quaternions, rotation_from_angles
 
 SPLATS = 400
 HIDDEN = 50  # splats that no expression shows
@@ -172,7 +172,7 @@ def test_the_fit_sees_none_of_the_clips() -> None:
 
 def test_a_real_avatar_quickly_baked(avatar_file: Path) -> None:
     avatar = Avatar.load(avatar_file)
-    baked = avatar.bake("quick")
+    baked = bake(avatar, "quick")
     report = measure(baked, true_decodes(avatar, driving_expressions(every=60), visible_splats(avatar)))
     assert report.psnr_face > 45 and report.psnr_face_worst > 38
     assert report.mean_mm < 0.02 and report.p99_mm < 0.1

@@ -25,12 +25,11 @@ from flexavatar.driving import drive
 from flexavatar.driving.pictures import beside
 from flexavatar.errors import Cancelled, CannotWrite, NoFaceFound, UnreadableVideo
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
-from flexavatar.expression import rotation_from_angles
 from flexavatar.io import write_video
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.motion import load_clip, motion_from_tracked, motion_from_video, read_motion, write_motion
 from flexavatar.motion import record as recording
-from flexavatar.rotations import angles, rotation_log
+from flexavatar.rotations import angles, rotation_from_angles, rotation_log
 from flexavatar.tracking import FaceTracker
 
 SIZE = 256

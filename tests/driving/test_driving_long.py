@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from flexavatar.avatar import Avatar, NetworkCode
-from flexavatar.baking import BakedAvatar
+from flexavatar.baking import BakedAvatar, bake
 from flexavatar.cli import main
 from flexavatar.driving import baked as baking
 from flexavatar.driving import drive
-from flexavatar.driving.pictures import WHITE, pictures
+from flexavatar.driving.pictures import pictures
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.model.source import NetworkSource
 from flexavatar.motion import Motion, load_clip
+from flexavatar.settings import WHITE
 from tests.reconstruction.test_network_avatar import SMALL, save_network
 
 driving = sys.modules["flexavatar.driving.drive"]  # the package's name `drive` is the function
@@ -34,7 +35,7 @@ def avatar(avatar_file: Path) -> Avatar:
 
 @pytest.fixture(scope="module")
 def baked(avatar: Avatar) -> BakedAvatar:
-    return avatar.bake("quick")
+    return bake(avatar, "quick")
 
 
 def test_few_pictures_are_alive_at_once(avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import torch
 from flexavatar.avatar import Avatar
 from flexavatar.driving.interpolation import interpolate, mix_expressions, morph
 from flexavatar.errors import Cancelled
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression
+from flexavatar.rotations import rotation_from_angles
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ from flexavatar.evaluation import metrics
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.metrics import aed, akd, apd, csim, detail, matte_iou, perceptual, shows_through
 from flexavatar.evaluation.portraits import evaluate_portraits
-from flexavatar.expression import rotation_from_angles
 from flexavatar.gaussians import Gaussians
 from flexavatar.io.images import read_image
 from flexavatar.metrics import psnr, ssim
 from flexavatar.motion import load_clip
 from flexavatar.rig import Rig
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker
 from tests.conftest import EXAMPLE
 

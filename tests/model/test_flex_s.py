@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from flexavatar.avatar import Avatar, create_rig_avatar
+from flexavatar.avatar import Avatar
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, rotation_from_angles
-from flexavatar.model.flex_s import FLEX_S, N_COPIES, FlexS, FlexSObservation
-from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.expression import Expression
+from flexavatar.model.flex_s import FLEX_S, N_COPIES, SHELL_CHANNELS, FlexS, FlexSObservation
+from flexavatar.reconstruction.network_avatar import observe
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.covering import averaged
-from flexavatar.texture.shells import SHELL_CHANNELS
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import track_image
 from tests.conftest import EXAMPLE
 

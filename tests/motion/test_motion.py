@@ -12,14 +12,14 @@ import torch
 
 from flexavatar.errors import BadMotionFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression
 from flexavatar.motion import CLIP_NAMES, Motion, load_clip, read_motion, transferred, write_motion
 from flexavatar.motion.clips import clip_path
 from flexavatar.motion.gaps import bridged
 from flexavatar.motion.neutral import estimate_neutral
 from flexavatar.motion.smooth import smoothed
 from flexavatar.motion.transfer import completed_blinks
-from flexavatar.rotations import angles, from_angles, interpolate, mean_rotation, rotation_log, scaled
+from flexavatar.rotations import angles, from_angles, mean_rotation, rotation_from_angles, rotation_log, scaled, slerp
 from tests.conftest import ROOT
 
 JAW, LID = INDEX["jawOpen"], INDEX["eyeBlinkLeft"]
@@ -66,8 +66,8 @@ def test_parts_and_rates():
 def test_rotations():
     one, other = rotation_from_angles(70, -20, 15), rotation_from_angles(-30, 10, 40)
     assert degrees_between(from_angles(*(a[None] for a in angles(one)))[0], one) < 0.01
-    assert degrees_between(interpolate(one, other, torch.tensor(1.0)), other) < 0.05
-    assert degrees_between(interpolate(one, other, torch.tensor(0.0)), one) < 0.05
+    assert degrees_between(slerp(one, other, torch.tensor(1.0)), other) < 0.05
+    assert degrees_between(slerp(one, other, torch.tensor(0.0)), one) < 0.05
     assert degrees_between(scaled(rotation_from_angles(40), 0.5), rotation_from_angles(20)) < 0.05
     assert degrees_between(mean_rotation(from_angles(torch.tensor([10.0, 30.0]), torch.zeros(2), torch.zeros(2))),
                            rotation_from_angles(20)) < 0.05  # fmt: skip

@@ -13,12 +13,13 @@ import torch
 
 from flexavatar.avatar import Avatar
 from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression
 from flexavatar.io import write_video
 from flexavatar.io.videos import VideoInfo
 from flexavatar.reconstruction import CaptureSettings, DifferentPeople, NothingUsable, capture, estimate_seconds
 from flexavatar.reconstruction.frames import choose_frames, head_angles, note_frame, sharpness
 from flexavatar.reconstruction.held_out import expression_of, measure
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.identity import SAME_PERSON, aligned, identity_net, identity_similarity
 from flexavatar.tracking.joint import fit_person

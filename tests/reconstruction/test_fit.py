@@ -9,17 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar, above_rest, create_rig_avatar
+from flexavatar.avatar import Avatar
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression, above_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.io.images import read_image
 from flexavatar.model.flex1 import Flex1
 from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.reconstruction.fit import FitResult, FitSettings, fit, fit_head, moved
-from flexavatar.reconstruction.flex_s_observation import observe
+from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import FitObservation, observe_face
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import TrackedFace, track_image
 from tests.conftest import EXAMPLE
 from tests.model.test_pretrained import SMALL

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flexavatar.avatar import Avatar, create_rig_avatar
+from flexavatar.avatar import Avatar
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.metrics import detail
 from flexavatar.expression import Expression
@@ -19,6 +19,7 @@ from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.reconstruction.held_out import draw, expression_of, over_white
 from flexavatar.reconstruction.observation import observe_close_up
 from flexavatar.reconstruction.refine import RefineParams, refine
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.parts import parts

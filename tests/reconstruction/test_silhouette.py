@@ -15,12 +15,13 @@ from flexavatar.avatar.avatar_file import read_avatar_file, write_avatar_file
 from flexavatar.camera import Camera
 from flexavatar.driving.interpolation import interpolate
 from flexavatar.errors import BadAvatarFile
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression
 from flexavatar.reconstruction.silhouette import volume_of
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.hair_displacement import outward, raised
 from flexavatar.rig.regions import atlas_regions, under_hair
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import TrackedFace
 
 SIZE = 256

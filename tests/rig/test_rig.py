@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, opposite, rotation_from_angles
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression, opposite
 from flexavatar.rig import PART_NAMES, REGION_NAMES, Rig
-from flexavatar.rig.anchors import quaternions
+from flexavatar.rotations import quaternions, rotation_from_angles
 
 
 @pytest.fixture(scope="module")

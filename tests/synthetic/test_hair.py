@@ -9,12 +9,13 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from flexavatar.avatar import head_motion
-from flexavatar.expression import Expression, rotation_from_angles
+from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
-from flexavatar.rig.outside import outside_of
+from flexavatar.rig.hair_displacement import outside_of
 from flexavatar.rig.regions import atlas_regions
+from flexavatar.rig.rig import head_motion
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads, heads
 from flexavatar.synthetic.beards import BEARDS, grow_beard
 from flexavatar.synthetic.beards import LIMIT as BEARD_LIMIT

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from flexavatar.avatar import create_rig_avatar, head_motion
 from flexavatar.camera import Camera
-from flexavatar.expression import BLENDSHAPE_INDEX, Expression, rotation_from_angles
+from flexavatar.expression import BLENDSHAPE_INDEX, Expression
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.regions import atlas_regions
+from flexavatar.rig.rig import head_motion
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.synthetic import (
     DataMissing,
     HeadAssets,

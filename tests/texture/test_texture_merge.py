@@ -115,8 +115,8 @@ def test_badly_tracked_views_count_less(rig, pattern):
 
 
 def test_a_torso_seen_from_the_side_is_not_trusted(rig, pattern):
-    from flexavatar.expression import rotation_from_angles
     from flexavatar.rig.regions import atlas_regions
+    from flexavatar.rotations import rotation_from_angles
 
     side = replace(view(), head_rotation=rotation_from_angles(yaw=45))
     full = np.ones(SHAPE)

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
-from flexavatar.expression import BLENDSHAPE_INDEX, rotation_from_angles
+from flexavatar.expression import BLENDSHAPE_INDEX
 from flexavatar.rig import Rig
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
 from flexavatar.tracking.fit import FRONTAL, LandmarkModel, _Problem, _State, face_extent, fit_landmarks
@@ -93,7 +94,7 @@ def test_jacobian_matches_finite_differences(model):
     world = torch.tensor(FRONTAL, dtype=torch.float64) @ rotation.double()
     state = _State(world, torch.tensor([[0.01, 0.02, 1.2]], dtype=torch.float64), shape, blendshapes)
     from flexavatar.camera import FIELD_OF_VIEW, intrinsics
-    from flexavatar.tracking.fit import rotation_exp
+    from flexavatar.rotations import rotation_exp
 
     observed = observe(model, rotation, shape, blendshapes)
     problem = _Problem(

@@ -9,13 +9,12 @@ import torch
 from flexavatar.camera import Camera
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
-from flexavatar.model.flex_s import FlexSObservation
+from flexavatar.model.flex_s import SHELL_CHANNELS, FlexSObservation
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import outward_normals
 from flexavatar.rig.regions import atlas_regions
 from flexavatar.synthetic.labels import UVLabels
-from flexavatar.texture.shells import SHELL_CHANNELS
 from flexavatar.training.records import TrainingRecord
 
 SIZE = 64

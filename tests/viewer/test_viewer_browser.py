@@ -17,7 +17,8 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 from flexavatar.avatar import Avatar
 from flexavatar.baking import bake, write_bundle
-from flexavatar.expression import PRESETS, Expression, rotation_from_angles
+from flexavatar.expression import PRESETS, Expression
+from flexavatar.rotations import rotation_from_angles
 from flexavatar.viewer import viewer_files, viewer_html
 from tests.app.test_browser import FLAGS, chromium
 

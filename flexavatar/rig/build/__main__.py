@@ -12,10 +12,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.rig.anchors import REGION_NAMES
 from flexavatar.rig.build.atlas import RECTANGLES, AtlasBuild, build_atlas
 from flexavatar.rig.build.landmarks import bind_landmarks
 from flexavatar.rig.build.source import AnnyHead, build_mesh, expression_deltas, shape_space
-from flexavatar.rig.rig import REGION_NAMES
 
 SHAPE_SAMPLES, SHAPE_COMPONENTS = 1500, 60
 AJAR = 0.35  # of jawOpen, for binding the lips

@@ -11,8 +11,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from flexavatar.render.mesh import rasterize_mesh
+from flexavatar.rig.anchors import ATLAS_SIZE, REGION_NAMES
 from flexavatar.rig.build.source import EYEBALL_LIMIT
-from flexavatar.rig.rig import ATLAS_SIZE, PART_NAMES, REGION_NAMES
+from flexavatar.rig.rig import PART_NAMES
 
 # Rectangles (left, top, right, bottom) in texels. Two texels between charts keep bilinear reads apart.
 RECTANGLES = {
