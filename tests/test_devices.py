@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -164,7 +165,7 @@ def test_what_is_loaded_to_draw_serves_a_fit(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA GPU")
 def test_a_missing_gpu_is_named(person: Person) -> None:
-    for compute in (person.made.render, person.made.bake):
+    for compute in (person.made.render, partial(bake, person.made)):
         with pytest.raises(RendererUnavailable, match="no CUDA GPU"):
             compute(device="cuda")
 
@@ -194,7 +195,7 @@ def test_codes_are_fitted_on_a_gpu(person: Person, pretended_cuda: PretendedCuda
 def _fitted(person: Person, device: str) -> Tensor:
     avatar = person.made.to(device)
     assert avatar.network is not None
-    settings = FitSettings(steps=2, expression_rate=1e-3, camera_rate=1e-4)
+    settings = FitSettings(steps=2)
     view = observe_face(person.tracked, person.rig.rest, 64)
     model = load_network(avatar.network.source, device)
     return fit_head(model, avatar.encoded(avatar.network), [view, view], settings)[0].code

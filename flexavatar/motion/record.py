@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flexavatar.camera import FIELD_OF_VIEW, intrinsics
 from flexavatar.errors import Cancelled, NoFaceFound
 from flexavatar.expression import ARKIT_BLENDSHAPES
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.motion.gaps import bridged
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import BLINKS
-from flexavatar.tracking.crop import HeadCrop
+from flexavatar.tracking.crop import CROP_SIZE, HeadCrop
 from flexavatar.tracking.fit import LandmarkFit, fit_landmarks
 from flexavatar.tracking.people import Followed
-from flexavatar.tracking.tracker import CROP, SHAPE_FRAMES, VIDEO_ITERATIONS, Look, _recropped
+from flexavatar.tracking.tracker import CROP, Look
 
 if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker, TrackedFace
@@ -34,12 +35,14 @@ Cancel = Callable[[], bool]  # asked between frames; true stops the work
 
 MOST_FPS = 60.0
 USUAL_FPS = 30.0  # for files that name no rate, or that of their clock (browsers' recordings say 1000)
+_SHAPE_FRAMES = 24  # frames that the shape of the head is estimated from
+_ITERATIONS = 5  # of the fit of a frame, which starts from the frame before
 _SHAPE_SECONDS = 10  # from the first seconds with a face comes the shape that all frames share
 _LOST_WARNING = 0.05  # share of frames without a face that is worth a warning
 
 
 def motion_from_tracked(tracked: Sequence[TrackedFace | None], fps: float) -> Motion:
-    """The motion of a tracked sequence as `FaceTracker.track_video` gives it; None where the face was lost.
+    """The motion of frames that were tracked one by one; None where the face was lost.
 
     Raises NoFaceFound if it is lost everywhere.
     """
@@ -121,8 +124,7 @@ def _observe(look: Look | None) -> _Observed | None:
 def _fitted(tracker: FaceTracker, observations: Iterator[_Observed | None], fps: float) -> Motion:
     """The rig fitted to every frame: one shape for all, each fit started from the one before.
 
-    Unlike `FaceTracker.track_video` it smooths nothing, which `motion.smooth` does later without lag, and keeps
-    nothing of a frame but its expression and pose.
+    Nothing is smoothed, which `motion.smooth` does later without lag, and of a frame only expression and pose are kept.
     """
     model = tracker.model
     first: list[_Observed | None] = []
@@ -133,7 +135,7 @@ def _fitted(tracker: FaceTracker, observations: Iterator[_Observed | None], fps:
     found = [each for each in first if each is not None]
     if not found:
         raise NoFaceFound("No frame of the video shows a face. Use a clip in which the face is seen from the front.")
-    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, SHAPE_FRAMES).round().astype(int))]
+    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, _SHAPE_FRAMES).round().astype(int))]
     points = torch.cat([each.points for each in chosen])
     scores = torch.cat([each.scores for each in chosen])
     shape = fit_landmarks(model, points, scores, CROP, shape="shared").shape[:1]
@@ -154,13 +156,20 @@ def _fitted(tracker: FaceTracker, observations: Iterator[_Observed | None], fps:
             start = replace(fit_landmarks(model, each.points, each.scores, CROP), shape=shape)
         else:
             start = replace(fit, translation=_recropped(fit.translation, crop, each.crop))
-        fit = fit_landmarks(
-            model, each.points, each.scores, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
-        )
+        fit = fit_landmarks(model, each.points, each.scores, CROP, shape="fixed", init=start, iterations=_ITERATIONS)
         crop = each.crop
         shapes.append(_with_closed_lids(fit.blendshapes[0].float(), each.scores[0]))
         turns.append(fit.head_rotation[0].float())
     return _bridged(torch.stack(shapes), torch.stack(turns), torch.tensor(seen), fps)
+
+
+def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
+    """Translations [B, 3] that place a head in the crop `new` where the source picture has it by `old`."""
+    focal = float(intrinsics(FIELD_OF_VIEW, *CROP)[0, 0])
+    middle = new.to_crop(np.array([old.left, old.top]) + old.size / 2)  # of the old crop, in the new one
+    shift = torch.from_numpy((middle - CROP_SIZE / 2) / focal).to(translation)
+    depth = translation[:, 2:] * (new.size / old.size)
+    return torch.cat([translation[:, :2] + shift * depth, depth], -1)
 
 
 def _with_closed_lids(blendshapes: Tensor, scores: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flexavatar.camera import HEAD_CENTER
 from flexavatar.gaussians import Gaussians
-from flexavatar.reconstruction.fit import moved
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
 from flexavatar.rig.parts import parts
+from flexavatar.rotations import quaternion_product, quaternions, rotation_exp
 
 MOTION_RATE, TONE_RATE = 5e-4, 5e-3  # radians and metres; logarithm of gains
 MOTION_PULL, TONE_PULL = 1.0, 0.02
@@ -42,11 +43,11 @@ class Alignment:
             return []
         return [{"params": [self._motions], "lr": MOTION_RATE}, {"params": [self._tones], "lr": TONE_RATE}]
 
-    def moved(self, gaussians: Gaussians, index: int) -> Gaussians:
+    def aligned(self, gaussians: Gaussians, index: int) -> Gaussians:
         """Gaussians [G] as the view `index` has them."""
         if index == self._base:
             return gaussians
-        return moved(gaussians._map(lambda t: t[None]), self._motions[index][None])[0]
+        return _rigidly_moved(gaussians._map(lambda t: t[None]), self._motions[index][None])[0]
 
     def toned(self, image: Tensor, index: int) -> Tensor:
         """The photo [3, H, W] in the light of the base."""
@@ -72,3 +73,16 @@ def _tone(head: Gaussians, view: FitObservation) -> Tensor:
     drawn = render(head, view.camera).rgb
     ratio = (view.image.clamp_min(DARKEST) / drawn.clamp_min(DARKEST)).log()
     return ratio[:, there].median(1).values
+
+
+def _rigidly_moved(gaussians: Gaussians, motions: Tensor) -> Gaussians:
+    """Gaussians [B, G] turned and shifted about the head's centre by motions [B, 6] (radians, metres)."""
+    if not motions.requires_grad and not motions.any():
+        return gaussians
+    rotation = rotation_exp(motions[:, :3])
+    center = motions.new_tensor(HEAD_CENTER)
+    return replace(
+        gaussians,
+        means=(gaussians.means - center) @ rotation.mT + center + motions[:, None, 3:],
+        quats=quaternion_product(quaternions(rotation)[:, None], gaussians.quats),
+    )

@@ -68,7 +68,7 @@ def deform(
         view = views[index]
         changed = field.apply(heads[index], rotations[index], torso)
         background = torch.full((3,), float((step + step // len(views)) % 2), device=loose.device)
-        picture = render(alignment.moved(changed, index), view.camera, background)
+        picture = render(alignment.aligned(changed, index), view.camera, background)
         target = alignment.toned(view.image, index) * view.matte + background[:, None, None] * (1 - view.matte)
         loss = params.color_weight * ((picture.rgb - target) * compared[index]).abs().mean()
         loss = loss + params.matte_weight * ((picture.alpha - view.matte) * view.weight).abs().mean()

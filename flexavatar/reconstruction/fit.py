@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flexavatar.camera import HEAD_CENTER, Camera
+from flexavatar.camera import Camera
 from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.metrics import PerceptualTerm, PhotometricWeights, l1, photometric_loss
@@ -19,7 +19,6 @@ from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.reconstruction.schedule import batches
 from flexavatar.render import render
-from flexavatar.rotations import quaternion_product, quaternions
 
 EDGE = 100  # part of the picture that the edge of a person is wide
 
@@ -34,12 +33,10 @@ class DecodeCode(Protocol):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit. The learning rates of offsets are 0 where these are not fitted."""
+    """How to fit."""
 
     steps: int = 100
     learning_rate: float = 1e-2  # of the code, at the start of the cosine
-    expression_rate: float = 0.0  # of an offset to each observation's expression code
-    camera_rate: float = 0.0  # radians, and tenths of metres, of a rigid correction to each observation's camera
     views_per_step: int = 1
     weights: PhotometricWeights = field(default_factory=PhotometricWeights)
     matte_weight: float = 0.5  # of the L1 distance between the rendered opacity and the matte
@@ -53,8 +50,6 @@ class FitResult:
     """The best code that was met, and how the fit went."""
 
     code: Tensor  # as the start
-    expression_offsets: Tensor  # [N, Z], added to the expression codes of the N observations
-    motions: Tensor  # [N, 6] rotation vector (radians) and translation (metres) of the head about its centre
     losses: tuple[float, ...]  # of each step, before it was taken
     best_step: int
     stopped: Literal["finished", "flat", "cancelled"]
@@ -69,7 +64,7 @@ def fit(
     progress: Callable[[int, float], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Minimise the photometric loss over the code, and over what else has a learning rate.
+    """Minimise the photometric loss over the code.
 
     All observations share an image size. `progress(step, loss)` is called after every step; when `cancelled()` says
     so, the best code so far is returned. With the same seed and machine the result is the same.
@@ -82,12 +77,8 @@ def fit(
         raise ValueError(f"A fit needs at least one step, not {settings.steps}.")
     observations = [observation.to(code.device) for observation in observations]
     count = len(observations)
-    code = code.detach().clone()
-    offsets = torch.zeros(count, len(observations[0].expression), device=code.device)
-    motions = torch.zeros(count, 6, device=code.device)
-    learned = [(code, settings.learning_rate), (offsets, settings.expression_rate), (motions, settings.camera_rate)]
-    groups = [{"params": [tensor.requires_grad_()], "lr": rate} for tensor, rate in learned if rate > 0]
-    optimiser = torch.optim.Adam(groups)
+    code = code.detach().clone().requires_grad_()
+    optimiser = torch.optim.Adam([code], settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     order = batches(count, min(settings.views_per_step, count), settings.seed)
     # One step of many views says little about the code, so steps are averaged over two rounds of all views.
@@ -95,19 +86,18 @@ def fit(
     window = min(2 * in_a_round, max(settings.steps // 2, 1))
 
     losses: list[float] = []
-    learnable = (code, offsets, motions)
-    best = _snapshot(learnable, math.inf, 0)
+    best = _Best(code.detach().clone(), math.inf, 0)
     progressed, stopped = (0, math.inf), "finished"
     for step in range(settings.steps):
         chosen = next(order)
         # Before a single colour a head would turn into it where it should be transparent.
         background = torch.full((3,), float((step + step // in_a_round) % 2), device=code.device)
-        loss = _loss(decode, *learnable, observations, chosen, background, settings, perceptual)
+        loss = _loss(decode, code, observations, chosen, background, settings, perceptual)
         losses.append(loss.item())
         if len(losses) >= window:
             recent = sum(losses[-window:]) / window
             if recent < best.loss:
-                best = _snapshot(learnable, recent, step)
+                best = _Best(code.detach().clone(), recent, step)
             if recent < progressed[1] * (1 - settings.least_gain):
                 progressed = (step, recent)
         optimiser.zero_grad()
@@ -123,8 +113,8 @@ def fit(
             stopped = "flat"
             break
     if best.loss == math.inf:  # stopped before there was anything to compare
-        best = _snapshot(learnable, losses[-1], len(losses) - 1)
-    return FitResult(*best.learned, tuple(losses), best.step, stopped)
+        best = _Best(code.detach().clone(), losses[-1], len(losses) - 1)
+    return FitResult(best.code, tuple(losses), best.step, stopped)
 
 
 def fit_head(
@@ -139,10 +129,7 @@ def fit_head(
     """`fit` for one person (a batch of 1) of flex-s; the model's parameters must not ask for gradients."""
 
     def decode(code: Tensor, expressions: Tensor) -> Gaussians:
-        expression = Expression.from_code(expressions)
-        # An offset must not leave what a face can do.
-        expression = replace(expression, blendshapes=expression.blendshapes.clamp(0, 1))
-        return model.decode(head.repeated(code, len(expressions)), expression)
+        return model.decode(head.repeated(code, len(expressions)), Expression.from_code(expressions))
 
     result = fit(decode, head.code, observations, settings, perceptual, progress, cancelled)
     return replace(head, code=result.code), result
@@ -150,23 +137,16 @@ def fit_head(
 
 @dataclass(frozen=True)
 class _Best:
-    """What was learned at the lowest loss so far."""
+    """The code at the lowest loss so far."""
 
-    learned: tuple[Tensor, Tensor, Tensor]  # code, offsets, motions
+    code: Tensor
     loss: float
     step: int
-
-
-def _snapshot(learned: Sequence[Tensor], loss: float, step: int) -> _Best:
-    code, offsets, motions = (tensor.detach().clone() for tensor in learned)
-    return _Best((code, offsets, motions), loss, step)
 
 
 def _loss(
     decode: DecodeCode,
     code: Tensor,
-    offsets: Tensor,
-    motions: Tensor,
     observations: Sequence[FitObservation],
     chosen: Sequence[int],
     background: Tensor,
@@ -174,8 +154,7 @@ def _loss(
     perceptual: Sequence[PerceptualTerm],
 ) -> Tensor:
     views = [observations[index] for index in chosen]
-    expressions = torch.stack([view.expression for view in views]) + offsets[chosen]
-    gaussians = moved(decode(code, expressions), motions[chosen])
+    gaussians = decode(code, torch.stack([view.expression for view in views]))
     picture = render(gaussians, Camera.stack([view.camera for view in views]), background)
     image, matte, weight = (
         torch.stack([getattr(view, name) for view in views]) for name in ("image", "matte", "weight")
@@ -193,19 +172,3 @@ def _inside(mattes: Tensor) -> Tensor:
     """Pixels [N, 1, H, W] of the person that are not at their edge, where colours are uncertain."""
     reach = mattes.shape[-1] // EDGE
     return -F.max_pool2d(-mattes, 2 * reach + 1, 1, reach) > 0.9
-
-
-def moved(gaussians: Gaussians, motions: Tensor) -> Gaussians:
-    """Gaussians [B, G] turned and shifted about the head's centre by motions [B, 6] (radians, metres)."""
-    if not motions.requires_grad and not motions.any():
-        return gaussians
-    x, y, z = motions[:, :3].unbind(-1)
-    zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    rotation = torch.linalg.matrix_exp(skew)
-    center = motions.new_tensor(HEAD_CENTER)
-    return replace(
-        gaussians,
-        means=(gaussians.means - center) @ rotation.mT + center + motions[:, None, 3:],
-        quats=quaternion_product(quaternions(rotation)[:, None], gaussians.quats),
-    )

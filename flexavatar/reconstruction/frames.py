@@ -87,9 +87,7 @@ def sharpness(image: np.ndarray, landmarks: np.ndarray) -> float:
     return float(cv2.Laplacian(grey / max(float(grey.mean()), 1.0), cv2.CV_32F).var())
 
 
-def choose_frames(
-    notes: Sequence[FrameNote], model: LandmarkModel, count: int = 60, hold_out: bool = True
-) -> FrameChoice:
+def choose_frames(notes: Sequence[FrameNote], model: LandmarkModel, count: int = 60) -> FrameChoice:
     """Up to `count` (at most 900) of the frames, spread over head pose and blendshapes by farthest-point sampling.
 
     Every eighth of them, at least two if four others remain, is held out. Raises ValueError for no notes.
@@ -112,7 +110,7 @@ def choose_frames(
     picked, repeated = _farthest(places, usable.index(base), min(count, MOST_FRAMES))
     dropped |= {usable[i]: REPEATED_REASON for i in repeated}
     order = sorted(usable[i] for i in picked)
-    held_out = _held_out(order, base) if hold_out else ()
+    held_out = _held_out(order, base)
     used = tuple(i for i in order if i not in held_out)
     return FrameChoice(base, used, held_out, dropped)
 

@@ -197,7 +197,7 @@ def _fit(
         view = photo.at(level)
         by = learned.residuals(gates[number] if len(photos) > 1 else None)
         background = torch.full((3,), float((step + step // len(photos)) % 2), device=avatar.device)
-        picture = render(alignment.moved(changed(starts[number], by), number), view.camera, background)
+        picture = render(alignment.aligned(changed(starts[number], by), number), view.camera, background)
         target = alignment.toned(view.image, number) * view.matte + background[:, None, None] * (1 - view.matte)
         wrong = (picture.rgb - target) * compared[number][level]
         loss = wrong.abs().mean() + ((picture.alpha - view.matte) * view.weight).abs().mean()

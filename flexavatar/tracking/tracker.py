@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
-from flexavatar.errors import FaceTooSmall, FlexAvatarError, NoFaceFound, SeveralFacesFound
+from flexavatar.camera import Camera
+from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
 from flexavatar.settings import FaceChoice
@@ -29,16 +28,13 @@ from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.landmarks import Face, FaceDetector, same_face
 from flexavatar.tracking.matte import Matter
-from flexavatar.tracking.smooth import OneEuro
 
 SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
 CROP = (CROP_SIZE, CROP_SIZE)
 DOMINANT = 0.25  # other faces below this share of the largest one's area do not count
-SHAPE_FRAMES = 24  # frames of a video that its shared shape is estimated from
 SEARCH_EVERY = 25  # frames without the face between two searches of the whole picture for a small one
 JUMP = 0.05  # of the size of the head's crop, from one frame to the next
 LOOK_AROUND = 100  # frames between two searches for everyone else in the picture, of who is told apart
-VIDEO_ITERATIONS = 5  # per frame; the fit starts from the previous one
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
@@ -151,49 +147,6 @@ class FaceTracker:
         fit = fit_person(self.model, landmarks, scores, CROP, shape)
         return [_tracked(look, *person, fit[[i]]) for i, (look, person) in enumerate(zip(done, people, strict=True))]
 
-    def track_images(
-        self, images: Sequence[np.ndarray], face: FaceChoice = None
-    ) -> list[TrackedFace | FlexAvatarError]:
-        """Track one person in several photos uint8 [H, W, 3]: one shape, a camera and an expression for each.
-
-        A photo that cannot be used has in its place the error that says why; that is all of them if none can.
-        """
-        seen: list[Look | FlexAvatarError] = []
-        for image in images:
-            try:
-                seen.append(self.look(image, face))
-            except FACE_ERRORS as error:
-                seen.append(error)
-        looks = [item for item in seen if isinstance(item, Look)]
-        tracked = iter(self.track_looks(looks) if looks else ())
-        return [next(tracked) if isinstance(item, Look) else item for item in seen]
-
-    def track_video(
-        self, video: str | Path | Iterable[np.ndarray], fps: float | None = None
-    ) -> list[TrackedFace | None]:
-        """Track the main person of a video: a path, or upright frames uint8 [H, W, 3].
-
-        One shape is shared by all frames, fits are warm-started and poses and expressions smoothed (One-Euro
-        filter). A frame without the face gives None. `fps` is the rate of `video` given as frames (default 25).
-        Nobody is cut out, since driving needs no mattes: they are 1 where the crop shows the frame.
-
-        Raises UnreadableVideo, and NoFaceFound if no frame shows a face.
-        """
-        if isinstance(video, str | Path):
-            from flexavatar.io.videos import read_video_frames, read_video_info
-
-            fps = read_video_info(video).fps
-            frames: Iterable[np.ndarray] = read_video_frames(video)
-        else:
-            frames, fps = video, fps or 25.0
-        found = list(self.follow(frames))
-        seen = [look for look in found if look is not None]
-        if not seen:
-            raise NoFaceFound(
-                "No frame of the video shows a face. Use a clip in which the face is seen from the front."
-            )
-        return self._fit_video(found, fps)
-
     def follow(self, frames: Iterable[np.ndarray], choose: Choose | None = None) -> Iterator[Look | None]:
         """One person frame by frame, None where they are not seen; the whole picture is searched only for who is lost.
 
@@ -240,34 +193,6 @@ class FaceTracker:
         faces = self._detector.detect_everyone(frame) if thorough else self._detector.detect(frame, False)
         return _look(frame, choose(frame, faces) if faces else None)
 
-    def _fit_video(self, looks: list[Look | None], fps: float) -> list[TrackedFace | None]:
-        seen = [look for look in looks if look is not None]
-        chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SHAPE_FRAMES).round().astype(int))]
-        points = torch.from_numpy(np.stack([look.landmarks for look in chosen]))
-        scores = torch.from_numpy(np.stack([look.face.scores for look in chosen]))
-        shape = fit_landmarks(self.model, points, scores, CROP, shape="shared").shape[:1]
-        tracked: list[TrackedFace | None] = []
-        smooth = VideoSmoother(fps)
-        fit: LandmarkFit | None = None
-        last_crop: HeadCrop | None = None
-        for look in looks:
-            if look is None:
-                tracked.append(None)
-                smooth, fit = VideoSmoother(fps), None
-                continue
-            landmarks = smooth.landmarks(look)
-            observed, score = torch.from_numpy(landmarks)[None], torch.from_numpy(look.face.scores)[None]
-            if fit is None or last_crop is None:
-                start = replace(fit_landmarks(self.model, observed, score, CROP), shape=shape)
-            else:
-                start = replace(fit, translation=_recropped(fit.translation, last_crop, look.crop))
-            fit = fit_landmarks(
-                self.model, observed, score, CROP, shape="fixed", init=start, iterations=VIDEO_ITERATIONS
-            )
-            last_crop = look.crop
-            tracked.append(_tracked(look, look.pixels, look.known, fit))
-        return tracked
-
     def _cut_out(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
         return self._matter.cut_out(look.pixels, look.known, look.landmarks)
 
@@ -294,37 +219,6 @@ class Look:
     def landmarks(self) -> np.ndarray:
         """[478, 2] crop pixels."""
         return self.crop.to_crop(self.face.landmarks[:, :2])
-
-
-class VideoSmoother:
-    """One-Euro smoothing of landmarks in source pixels, relative to the face's size, for one shot of a video."""
-
-    def __init__(self, fps: float) -> None:
-        self._filter = OneEuro(fps)
-
-    def landmarks(self, look: Look) -> np.ndarray:
-        """Smoothed landmarks [478, 2] in pixels of the look's crop."""
-        source = look.face.landmarks[:, :2]
-        size = look.crop.size
-        return look.crop.to_crop(self._filter(source / size) * size)
-
-
-def track_image(image: np.ndarray, face: FaceChoice = None) -> TrackedFace:
-    """`FaceTracker.track_image` with a tracker of its own."""
-    with FaceTracker() as tracker:
-        return tracker.track_image(image, face)
-
-
-def track_images(images: Sequence[np.ndarray], face: FaceChoice = None) -> list[TrackedFace | FlexAvatarError]:
-    """`FaceTracker.track_images` with a tracker of its own."""
-    with FaceTracker() as tracker:
-        return tracker.track_images(images, face)
-
-
-def track_video(video: str | Path | Iterable[np.ndarray], fps: float | None = None) -> list[TrackedFace | None]:
-    """`FaceTracker.track_video` with a tracker of its own."""
-    with FaceTracker() as tracker:
-        return tracker.track_video(video, fps)
 
 
 def _choose(faces: list[Face], face: FaceChoice) -> Face:
@@ -358,15 +252,6 @@ def _jumped(before: Look, after: Look) -> bool:
     """Whether a face moves farther from one frame to the next than heads do, as it does where a film is cut."""
     apart = np.abs(before.face.landmarks[:, :2] - after.face.landmarks[:, :2]).mean()
     return float(apart) > JUMP * before.crop.size
-
-
-def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
-    """Translations [B, 3] that place a head in the crop `new` where the source picture has it by `old`."""
-    focal = float(intrinsics(FIELD_OF_VIEW, *CROP)[0, 0])
-    middle = new.to_crop(np.array([old.left, old.top]) + old.size / 2)  # of the old crop, in the new one
-    shift = torch.from_numpy((middle - CROP_SIZE / 2) / focal).to(translation)
-    depth = translation[:, 2:] * (new.size / old.size)
-    return torch.cat([translation[:, :2] + shift * depth, depth], -1)
 
 
 def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:

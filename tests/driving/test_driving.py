@@ -31,6 +31,7 @@ from flexavatar.motion import load_clip, motion_from_tracked, motion_from_video,
 from flexavatar.motion import record as recording
 from flexavatar.rotations import angles, rotation_from_angles, rotation_log
 from flexavatar.tracking import FaceTracker
+from flexavatar.tracking.tracker import TrackedFace
 
 SIZE = 256
 
@@ -102,7 +103,9 @@ def test_motion_from_a_video(motion, truth):
 
 
 def test_motion_from_a_tracked_sequence(video, tracker, motion):
-    tracked = tracker.track_video(video)
+    looks = list(tracker.follow(read_video_frames(video)))
+    tracked: list[TrackedFace | None] = list(tracker.track_looks([look for look in looks if look is not None]))
+    assert len(tracked) == len(looks)
     for frame in range(30, 36):
         tracked[frame] = None
     other = motion_from_tracked(tracked, 30)

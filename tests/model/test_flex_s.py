@@ -17,13 +17,14 @@ from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.covering import averaged
 from flexavatar.rotations import rotation_from_angles
-from flexavatar.tracking import track_image
+from flexavatar.tracking import FaceTracker
 from tests.conftest import EXAMPLE
 
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Avatar, FlexSObservation]:
-    tracked = track_image(np.asarray(Image.open(EXAMPLE).convert("RGB")))
+    with FaceTracker() as tracker:
+        tracked = tracker.track_image(np.asarray(Image.open(EXAMPLE).convert("RGB")))
     avatar = create_rig_avatar(tracked, volume=False)
     return avatar, observe(tracked, avatar)
 

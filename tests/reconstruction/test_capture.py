@@ -20,7 +20,7 @@ from flexavatar.reconstruction import CaptureSettings, DifferentPeople, NothingU
 from flexavatar.reconstruction.frames import choose_frames, head_angles, note_frame, sharpness
 from flexavatar.reconstruction.held_out import expression_of, measure
 from flexavatar.rotations import rotation_from_angles
-from flexavatar.tracking import FaceTracker, TrackedFace
+from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.identity import SAME_PERSON, aligned, identity_net, identity_similarity
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.people import strangers
@@ -76,11 +76,8 @@ def test_photos_share_one_shape_and_say_what_was_used(shot, tracker):
     assert result.avatar.render(size=64).shape == (64, 64, 3)
 
 
-def test_tracked_images_share_a_shape_and_keep_their_poses(shot, tracker):
-    tracked = tracker.track_images([shot(0), np.full((200, 200, 3), 90, np.uint8), shot(40), shot(-40)])
-    assert isinstance(tracked[1], NoFaceFound)
-    faces = [face for face in tracked if isinstance(face, TrackedFace)]
-    assert len(faces) == 3
+def test_faces_of_one_person_share_a_shape_and_keep_their_poses(shot, tracker):
+    faces = tracker.track_looks([tracker.look(shot(yaw)) for yaw in (0, 40, -40)])
     assert torch.equal(faces[0].shape, faces[2].shape)
     yaw, _ = head_angles(torch.stack([face.head_rotation for face in faces]))
     assert abs(yaw[0]) < 6 and -50 < yaw[1] < -30 and 30 < yaw[2] < 50, "a camera at the left sees a head turned right"
@@ -163,7 +160,7 @@ def _looks(tracker, images) -> list[Look]:
 def test_frames_cover_the_poses_and_the_base_is_frontal(shot, tracker):
     yaws = [0, 2, 3, -1, 1, 30, 31, -30, 15, -15, 2, 1]
     notes = [note_frame(i, look) for i, look in enumerate(_looks(tracker, [shot(yaw) for yaw in yaws]))]
-    choice = choose_frames(notes, tracker.model, count=5, hold_out=False)
+    choice = choose_frames(notes, tracker.model, count=5)
     assert len(choice.used) == 5 and not choice.held_out
     chosen = [yaws[i] for i in choice.used]
     assert max(chosen) >= 30 and min(chosen) <= -30, "farthest points come first"
