@@ -85,8 +85,8 @@ class Camera:
         scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
         return Camera(self.world_to_camera, self.intrinsics * scale[:, None], width, height)
 
-    def moved(self, motion: Tensor) -> Camera:
-        """The camera that sees Gaussians at rest as this one would see them after `motion` [..., 4, 4]."""
+    def with_head_motion(self, motion: Tensor) -> Camera:
+        """The camera that sees a head at rest as this one would see it after a rigid `motion` [..., 4, 4]."""
         return Camera(self.world_to_camera @ motion, self.intrinsics, self.width, self.height)
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,12 @@ def ssim_map(rendered: Tensor, target: Tensor) -> Tensor:
 def psnr(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     """dB between two pictures [3, H, W] in 0..1; with a mask [H, W] of weights 0..1, over its pixels only."""
     squared = (rendered - target).square().mean(0)
-    return -10 * math.log10(max(masked_mean(squared, mask), LEAST_SQUARED))
+    return decibels(masked_mean(squared, mask))
+
+
+def decibels(mean_square: float) -> float:
+    """PSNR of a mean squared error of values in 0..1."""
+    return -10 * math.log10(max(mean_square, LEAST_SQUARED))
 
 
 def ssim(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:

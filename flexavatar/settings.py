@@ -20,6 +20,7 @@ Photo = str | Path | bytes | np.ndarray | Image.Image  # whatever `io.images.rea
 FaceChoice = int | Literal["largest"] | None  # of several faces: number 0 is the largest; None: there must be one
 Color = tuple[float, float, float]  # RGB 0..1
 WHITE: Color = (1.0, 1.0, 1.0)
+BLACK: Color = (0.0, 0.0, 0.0)
 
 
 def torch_device(device: Device) -> torch.device:

@@ -17,7 +17,7 @@ import numpy as np
 
 from flexavatar import FlexAvatarPipeline
 from flexavatar.io.images import read_image
-from flexavatar.reconstruction.held_out import draw
+from flexavatar.reconstruction.held_out import draw_view
 from flexavatar.settings import Quality
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.landmarks import Face, FaceDetector
@@ -76,7 +76,7 @@ class PaintedFace:
         scale = max(WIDTH / Chart(found.landmarks[:, :2]).width, 1.0)
         size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
         self._photo = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
-        self._face = found.moved(scale, (0.0, 0.0))
+        self._face = found.mapped(scale, (0.0, 0.0))
         self._tracker._detector = KnownFaces([self._face])
         self._matte = self._tracker.track_image(self._photo).matte
 
@@ -90,7 +90,7 @@ class PaintedFace:
 
 def modulation(pipeline: FlexAvatarPipeline, tracked: TrackedFace, pairs: int, quality: Quality) -> tuple[float, float]:
     """Contrast of the avatar's lines across the face and along it, as shares of the chart's."""
-    picture = draw(pipeline.build(tracked, quality=quality), tracked, size=SIZE).mean(0).numpy()
+    picture = draw_view(pipeline.build(tracked, quality=quality), tracked, size=SIZE).mean(0).numpy()
     chart = Chart(tracked.landmarks * (SIZE / len(tracked.image)))
     inside = chart.area(picture.shape, CENTRAL)
     across, along = (

@@ -25,7 +25,7 @@ BACKGROUND = (0.62, 0.66, 0.7)
 def pictures(head: SyntheticHead, motion: Motion, size: int) -> Iterator[np.ndarray]:
     """Frames uint8 [size, size, 3]."""
     for expression in motion.expressions():
-        camera = Camera.orbit(0, 0, size).moved(head_motion(expression.head_rotation))
+        camera = Camera.orbit(0, 0, size).with_head_motion(head_motion(expression.head_rotation))
         with torch.inference_mode():
             yield as_pixels(head.render(camera, expression, BACKGROUND).rgb)
 

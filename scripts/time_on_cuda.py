@@ -19,7 +19,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.baking import bake
 from flexavatar.camera import Camera
 from flexavatar.driving import drive
-from flexavatar.evaluation.benchmark import measure
+from flexavatar.evaluation.benchmark import time_work
 from flexavatar.expression import Expression
 from flexavatar.motion import load_clip
 from flexavatar.pipeline import FlexAvatarPipeline
@@ -66,7 +66,7 @@ def avatars(device: Device, quick: bool) -> None:
             ("decode", lambda: there.gaussians(smile)),
             (f"render 512 px, {len(decoded.means)} Gaussians", lambda: render(decoded, camera)),
         ):
-            time_of = measure(name, work)
+            time_of = time_work(name, work)
             show(time_of.what, time_of.median)
     with tempfile.TemporaryDirectory() as folder:
         clip = load_clip("talk")[:20] if quick else load_clip("talk")
@@ -102,7 +102,7 @@ def training(device: Device, quick: bool) -> None:
                 given = {name: tensor.to(device) for name, tensor in stacked.items()}
                 given["labelled"] = stacked["labelled"]
                 given["backgrounds"] = torch.ones(batch, 3, device=device)
-                time_of = measure(f"train {preset} {stage.name}, batch {batch}", lambda: trainer._step(given), 3)  # noqa: B023
+                time_of = time_work(f"train {preset} {stage.name}, batch {batch}", lambda: trainer._step(given), 3)  # noqa: B023
             except torch.OutOfMemoryError:
                 print(f"train {preset} {stage.name}, batch {batch}: out of memory", flush=True)
                 continue

@@ -19,7 +19,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.avatar.residuals import Residuals
 from flexavatar.baking import BakedAvatar, bake
 from flexavatar.baking.bake import bake_measured
-from flexavatar.baking.measure import true_decodes
+from flexavatar.baking.error import true_decodes
 from flexavatar.baking.samples import driving_expressions
 from flexavatar.driving import drive
 from flexavatar.driving.interpolation import morph
@@ -29,7 +29,7 @@ from flexavatar.model.source import NetworkSource, load_network
 from flexavatar.motion import load_clip
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
 from flexavatar.reconstruction.fit import FitSettings, fit_head
-from flexavatar.reconstruction.held_out import measure
+from flexavatar.reconstruction.held_out import likeness_to
 from flexavatar.reconstruction.network_avatar import create_network_avatar
 from flexavatar.reconstruction.observation import observe_face
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
@@ -174,7 +174,7 @@ def test_network_avatars_are_made_on_a_gpu(person: Person, pretended_cuda: Prete
     made = _made(person.tracked, person.rig, "cuda")
     assert pretended_cuda.drawn > sum(STEPS)
     assert same(person.made, made) and np.array_equal(person.made.thumbnail, made.thumbnail)
-    assert measure(made, [person.tracked]) == measure(made.to("cuda"), [person.tracked])
+    assert likeness_to(made, [person.tracked]) == likeness_to(made.to("cuda"), [person.tracked])
 
 
 def test_pipelines_compute_on_their_device(person: Person, pretended_cuda: PretendedCuda) -> None:
@@ -265,7 +265,7 @@ class TestOnARealGpu:
         assert all(tensor.device.type == "cpu" for tensor in _tensors(made))
         assert made.network is not None and person.made.network is not None
         assert_close(made.network.code, person.made.network.code, 0.02)
-        shown = [measure(avatar, [person.tracked])[0] for avatar in (made, person.made)]
+        shown = [likeness_to(avatar, [person.tracked])[0] for avatar in (made, person.made)]
         assert shown[0] == pytest.approx(shown[1], abs=0.3)
         assert alike(made.thumbnail, person.made.thumbnail)
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flexavatar.avatar.drawing import draw, fixed_to_torso
 from flexavatar.avatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
@@ -19,9 +20,8 @@ from flexavatar.expression import ARKIT_BLENDSHAPES, Expression, with_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.rig import Rig
 from flexavatar.rig.hair_displacement import raised
-from flexavatar.rig.rig import head_motion
 from flexavatar.rig.subdivision import subdivision
-from flexavatar.settings import Device, to_device, torch_device
+from flexavatar.settings import WHITE, Color, Device, to_device, torch_device
 
 if TYPE_CHECKING:
     from flexavatar.model.flex_s import EncodedHead
@@ -133,7 +133,7 @@ class Avatar:
         yaw: float = 0.0,
         pitch: float = 0.0,
         size: int = 512,
-        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        background: Color = WHITE,
         camera: Camera | None = None,
         device: Device = "auto",
     ) -> np.ndarray:
@@ -142,15 +142,9 @@ class Avatar:
         The camera stands still relative to the torso, so `expression.head_rotation` is seen as the head
         turning on its neck.
         """
-        from flexavatar.render import render
-
         expression = expression or Expression.neutral()
-        camera = camera or Camera.orbit(yaw, pitch, size)
-        camera = camera.moved(head_motion(expression.head_rotation))
-        target = torch_device(device)
-        with torch.inference_mode():
-            picture = render(self.to(target).gaussians(expression), camera.to(target), background)
-            return picture.pixels()
+        camera = fixed_to_torso(camera or Camera.orbit(yaw, pitch, size), expression)
+        return draw(self.to(torch_device(device)), expression, camera, background).pixels()
 
     def turntable(
         self,
@@ -159,7 +153,7 @@ class Avatar:
         seconds: float = 4.0,
         fps: int = 25,
         expression: Expression | None = None,
-        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        background: Color = WHITE,
         device: Device = "auto",
     ) -> None:
         """Write an MP4 in which the camera goes once around the head. Raises CannotWrite."""
@@ -174,7 +168,7 @@ class Avatar:
         size: int = 512,
         fps: float = 25,
         yaw: float = 0.0,
-        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        background: Color = WHITE,
         device: Device = "auto",
     ) -> None:
         """Write an MP4 of one frame per expression. Raises CannotWrite."""

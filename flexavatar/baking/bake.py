@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from flexavatar import __version__
+from flexavatar.avatar.drawing import Decoder
 from flexavatar.baking.baked import GROUPS, BakedAvatar, Corrective, SparseDeltas, target_weights
-from flexavatar.baking.measure import Decoder, TrueDecodes, measure, true_decodes
+from flexavatar.baking.error import TrueDecodes, bake_error, true_decodes
 from flexavatar.baking.rotations import aligned
 from flexavatar.baking.samples import candidate_correctives, driving_expressions, mixed_expressions
 from flexavatar.expression import ARKIT_BLENDSHAPES, Expression
@@ -87,7 +88,7 @@ def bake_measured(avatar: Decoder, truth: TrueDecodes) -> BakedAvatar:
     best, face_decibels = None, {}
     for name, (dense, correctives) in candidates.items():
         baked = _assembled(neutral, torso, dense, correctives)
-        report = replace(measure(baked, truth), deltas=name)
+        report = replace(bake_error(baked, truth), deltas=name)
         face_decibels[name] = report.psnr_face
         log.info("baked %s: %.2f dB on the face, %.3f mm", name, report.psnr_face, report.mean_mm)
         if best is None or report.psnr_face > best[1].psnr_face + LEAST_GAIN:

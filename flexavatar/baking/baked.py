@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flexavatar.avatar.drawing import draw, fixed_to_torso
 from flexavatar.baking import kernels
 from flexavatar.camera import Camera
 from flexavatar.expression import BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.render.threads import run_on_threads
-from flexavatar.rig.rig import head_motion
 from flexavatar.rotations import quaternion_log, quaternions
-from flexavatar.settings import Device, torch_device
+from flexavatar.settings import WHITE, Color, Device, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.baking.measure import BakeReport
+    from flexavatar.baking.error import BakeReport
 
 GROUPS = {"means": 3, "rotations": 3, "scales": 3, "colors": 3, "opacities": 1}  # what deltas change: components
 MINIMUM_SCALE = 1e-5  # metres; sums of deltas may shrink a Gaussian, but not below this
@@ -110,26 +109,13 @@ class BakedAvatar:
         yaw: float = 0.0,
         pitch: float = 0.0,
         size: int = 512,
-        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        background: Color = WHITE,
         device: Device = "auto",
     ) -> np.ndarray:
         """A picture, uint8 [size, size, 3]; the parameters are those of `Avatar.render`."""
-        from flexavatar.render import render
-
         expression = expression or Expression.neutral()
-        camera = Camera.orbit(yaw, pitch, size).moved(head_motion(expression.head_rotation))
-        target = torch_device(device)
-        with torch.inference_mode():
-            picture = render(self.gaussians(expression).to(target), camera.to(target), background).rgb
-        return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-    def animate(
-        self, path: str | Path, expressions: Iterable[Expression], size: int = 512, fps: float = 25, yaw: float = 0.0
-    ) -> None:
-        """Write an MP4 of one frame per expression. Raises CannotWrite."""
-        from flexavatar.io import write_video
-
-        write_video(path, (self.render(expression, yaw, size=size) for expression in expressions), fps)
+        camera = fixed_to_torso(Camera.orbit(yaw, pitch, size), expression)
+        return draw(self, expression, camera, background, torch_device(device)).pixels()
 
 
 def target_weights(blendshapes: Tensor, correctives: Iterable[Corrective]) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from flexavatar import __version__
 from flexavatar.baking.baked import GROUPS, MINIMUM_SCALE, BakedAvatar, SparseDeltas
-from flexavatar.baking.measure import BakeReport
+from flexavatar.baking.error import BakeReport
 from flexavatar.camera import FIELD_OF_VIEW, HEAD_CENTER, VIEW_HEIGHT
 from flexavatar.errors import BadBundle
 from flexavatar.expression import ARKIT_BLENDSHAPES

@@ -22,7 +22,7 @@ def _run(args: argparse.Namespace) -> Result:
     from flexavatar.avatar import Avatar
     from flexavatar.baking import bake, read_bundle, write_bundle
     from flexavatar.baking.bake import visible_splats
-    from flexavatar.baking.measure import measure, true_decodes
+    from flexavatar.baking.error import bake_error, true_decodes
     from flexavatar.baking.samples import driving_expressions
     from flexavatar.settings import resolve_device
 
@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> Result:
     }
     if baked.report:
         truth = true_decodes(avatar, driving_expressions(), visible_splats(avatar))
-        written = asdict(measure(read_bundle(args.output), truth))
+        written = asdict(bake_error(read_bundle(args.output), truth))
         result["baked"] = asdict(baked.report)
         # What the viewer shows, after quantisation; which deltas were chosen is said above.
         result["written"] = {name: value for name, value in written.items() if name not in ("deltas", "candidates")}

@@ -10,11 +10,12 @@ import torch
 
 from flexavatar.baking import bake
 from flexavatar.driving.pictures import pictures
+from flexavatar.metrics import decibels
 from flexavatar.settings import WHITE, torch_device
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
-    from flexavatar.baking.measure import Decoder
+    from flexavatar.avatar.drawing import Decoder
     from flexavatar.motion.motion import Motion
     from flexavatar.settings import Device
 
@@ -46,8 +47,5 @@ def playable(avatar: Avatar, motion: Motion, device: Device) -> Decoder:
 
 
 def _psnr(avatar: Decoder, baked: Decoder, frame: Motion, device: Device) -> float:
-    drawn = [
-        next(pictures(decoder, frame.expressions(), _SIZE, 0, WHITE, device)).astype(np.float64) / 255
-        for decoder in (avatar, baked)
-    ]
-    return -10 * float(np.log10(max(np.square(drawn[0] - drawn[1]).mean(), 1e-10)))
+    drawn = [next(pictures(each, frame.expressions(), _SIZE, 0, WHITE, device)) / 255 for each in (avatar, baked)]
+    return decibels(float(np.square(drawn[0] - drawn[1]).mean()))

@@ -16,6 +16,7 @@ from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
+from flexavatar.rotations import nearest_rotation
 from flexavatar.settings import Device, torch_device
 
 TOLERANCE = 1e-3  # by which weights may miss a sum of 1
@@ -96,9 +97,8 @@ def morph(
 def mix_expressions(expressions: Sequence[Expression], weights: Sequence[float]) -> Expression:
     """Weighted mean of blendshapes, and the rotation nearest to the weighted mean of the rotations."""
     blendshapes = _combined([e.blendshapes for e in expressions], weights)
-    u, _, vh = torch.linalg.svd(_combined([e.head_rotation for e in expressions], weights))
-    flip = torch.diag(torch.stack([torch.ones(()), torch.ones(()), torch.det(u @ vh).sign()]))
-    return Expression(blendshapes, u @ flip @ vh)
+    rotation = nearest_rotation(_combined([e.head_rotation for e in expressions], weights))
+    return Expression(blendshapes, rotation)
 
 
 def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:

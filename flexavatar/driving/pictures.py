@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
+from flexavatar.avatar.drawing import draw, fixed_to_torso
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
-from flexavatar.render import render
-from flexavatar.rig.rig import head_motion
-from flexavatar.settings import Color, torch_device
+from flexavatar.settings import BLACK, Color, torch_device
 
 if TYPE_CHECKING:
-    from flexavatar.baking.measure import Decoder
+    from flexavatar.avatar.drawing import Decoder
     from flexavatar.settings import Device
 
 
@@ -30,11 +28,8 @@ def pictures(
     target = torch_device(device)
     camera = Camera.orbit(yaw, 0, size)
     for expression in expressions:
-        seen_from = camera.moved(head_motion(expression.head_rotation)).to(target)
-        with torch.inference_mode():
-            picture = render(avatar.gaussians(expression).to(target), seen_from, background or (0.0, 0.0, 0.0))
-            pixels = picture.pixels(transparent=background is None)
-        yield pixels
+        picture = draw(avatar, expression, fixed_to_torso(camera, expression), background or BLACK, target)
+        yield picture.pixels(transparent=background is None)
 
 
 def beside(left: Iterable[np.ndarray], right: Iterable[np.ndarray], height: int) -> Iterator[np.ndarray]:

@@ -41,7 +41,7 @@ class Timing:
     slowest: float
 
 
-def measure(what: str, work: Callable[[], object], repeats: int = 5) -> Timing:
+def time_work(what: str, work: Callable[[], object], repeats: int = 5) -> Timing:
     """Time `work` after warming it up; on CUDA, until the GPU has finished."""
     times = []
     for run in range(WARM_UP_RUNS + repeats):
@@ -78,9 +78,9 @@ def benchmark_models(
             render(decode(subject.code, subject.expression), camera)
 
         with torch.inference_mode(), low:
-            yield measure(f"{preset} encode", subject.encode, repeats)
-            yield measure(f"{preset} decode", lambda: decode(subject.code, subject.expression), repeats)  # noqa: B023
-            yield measure(f"{preset} decode + render {RENDER_SIZE} px", show, repeats)
+            yield time_work(f"{preset} encode", subject.encode, repeats)
+            yield time_work(f"{preset} decode", lambda: decode(subject.code, subject.expression), repeats)  # noqa: B023
+            yield time_work(f"{preset} decode + render {RENDER_SIZE} px", show, repeats)
         observation = FitObservation(
             image=torch.rand(3, FIT_SIZE, FIT_SIZE),
             matte=torch.ones(1, FIT_SIZE, FIT_SIZE),
@@ -92,7 +92,7 @@ def benchmark_models(
         def step(subject=subject, observation=observation) -> None:
             fit(subject.decode, subject.code, [observation], FitSettings(steps=1))
 
-        yield measure(f"{preset} fitting step {FIT_SIZE} px", step, repeats)
+        yield time_work(f"{preset} fitting step {FIT_SIZE} px", step, repeats)
 
 
 def benchmark_renderers(
@@ -123,8 +123,8 @@ def benchmark_renderers(
                 torch.autograd.grad(images, list(vars(leaves).values()), weights, retain_graph=True)
 
             name = f"{backend} renderer {size} px, {gaussians} Gaussians"
-            yield measure(f"{name}: forward", forward, repeats)
-            yield measure(f"{name}: backward", backward, repeats)
+            yield time_work(f"{name}: forward", forward, repeats)
+            yield time_work(f"{name}: backward", backward, repeats)
 
 
 def peak_memory() -> float:

@@ -17,7 +17,7 @@ from flexavatar.evaluation.metrics import csim, detail, perceptual, shows_throug
 from flexavatar.evaluation.table import Row
 from flexavatar.io.images import read_image
 from flexavatar.metrics import psnr, ssim
-from flexavatar.reconstruction.held_out import MEASURED_SIZE, draw, expression_of, over_white
+from flexavatar.reconstruction.held_out import MEASURED_SIZE, draw_view, expression_of, over_white
 from flexavatar.reconstruction.observation import observe_face
 from flexavatar.rig import Rig
 
@@ -80,7 +80,7 @@ def _portrait(
         name = f"+-{abs(yaw)} degrees" if yaw else "0 degrees"
         rows.append({"view": name, "csim": likeness, "faces": float(face is not None)})
         shown.append(picture)
-    drawn = as_pixels(draw(avatar, driver, expression_of(avatar, driver)))
+    drawn = as_pixels(draw_view(avatar, driver, expression_of(avatar, driver)))
     face = see_face(tracker, drawn)
     moved = compare_motion(tracker, face, see_face(tracker, driver.image))
     rows.append({"view": REENACTED, **moved, "faces": float(face is not None)})
@@ -90,7 +90,7 @@ def _portrait(
 def _input_views(avatar: Avatar, photo: TrackedFace, size: int) -> tuple[Tensor, Tensor, list[Row]]:
     """Photo and avatar over white [3, size, size], and how they compare inside the matte and above the bust's rim."""
     target, matte = over_white(photo, size)
-    own = draw(avatar, photo, size=size)
+    own = draw_view(avatar, photo, size=size)
     rows: list[Row] = []
     for view, inside in ((INPUT, matte), (BUST, matte * observe_face(photo, avatar.rest, size).weight[0])):
         row: Row = {"view": view, "psnr": psnr(own, target, inside), "ssim": ssim(own, target, inside)}

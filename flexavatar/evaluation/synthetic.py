@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flexavatar.avatar.drawing import draw
 from flexavatar.camera import Camera
 from flexavatar.evaluation.faces import as_pixels, compare_faces, see_face
 from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
 from flexavatar.evaluation.metrics import matte_iou
 from flexavatar.evaluation.table import Row
 from flexavatar.metrics import psnr, ssim
-from flexavatar.render import render
 from flexavatar.synthetic import HeadAssets, SyntheticHeads, sample_expression, tracked_face
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def evaluate_synthetic(
             expression, camera = sample_expression(generator), Camera.orbit(side * angle, 0, SIZE)
             with torch.inference_mode():
                 truth = head.render(camera, expression)
-                drawn = render(avatar.gaussians(expression), camera)
+            drawn = draw(avatar, expression, camera)
             row: Row = {"head": number, "angle": angle, **_pictures(drawn.rgb, truth.rgb)}
             row["iou"] = matte_iou(drawn.alpha[0], truth.alpha[0])
             pictures = as_pixels(truth.rgb), as_pixels(drawn.rgb)

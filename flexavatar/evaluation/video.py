@@ -16,7 +16,7 @@ from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.metrics import psnr, ssim
 from flexavatar.motion import motion_from_tracked, transferred
 from flexavatar.motion.record import driver_fps
-from flexavatar.reconstruction.held_out import draw, over_white
+from flexavatar.reconstruction.held_out import draw_view, over_white
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
@@ -69,7 +69,7 @@ def self_reenactment(
             continue
         report("comparing", 0.5 + 0.5 * i / len(views))
         target, matte = over_white(view)
-        drawn = draw(avatar, view, expression)
+        drawn = draw_view(avatar, view, expression)
         rendered, real = see_face(tracker, as_pixels(drawn)), see_face(tracker, as_pixels(target))
         row: Row = {"clip": Path(video).name, "frame": start + i, "second": round((start + i) / fps, 3)}
         row |= {"psnr": psnr(drawn, target, matte), "ssim": ssim(drawn, target, matte)}

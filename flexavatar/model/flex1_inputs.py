@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flexavatar.rotations import decode_rotation_6d
+from flexavatar.rotations import decode_rotation_6d, nearest_rotation
 
 SIZE = 512  # pixels of the encoder's input
 
@@ -103,10 +103,7 @@ def head_pose(rotation: Tensor, translation: Tensor, neck_transform: Tensor) -> 
     pose = torch.eye(4, dtype=rotation.dtype)
     pose[:3, :3], pose[:3, 3] = decode_rotation_6d(rotation), translation
     pose = pose @ neck_transform
-    u, _, vh = torch.linalg.svd(pose[:3, :3])
-    sign = torch.ones(3, dtype=pose.dtype)
-    sign[2] = torch.det(u @ vh).sign()
-    pose[:3, :3] = (u * sign) @ vh
+    pose[:3, :3] = nearest_rotation(pose[:3, :3])
     return pose
 
 

@@ -47,7 +47,7 @@ class Alignment:
         """Gaussians [G] as the view `index` has them."""
         if index == self._base:
             return gaussians
-        return _rigidly_moved(gaussians._map(lambda t: t[None]), self._motions[index][None])[0]
+        return rigidly_moved(gaussians._map(lambda t: t[None]), self._motions[index][None])[0]
 
     def toned(self, image: Tensor, index: int) -> Tensor:
         """The photo [3, H, W] in the light of the base."""
@@ -75,7 +75,7 @@ def _tone(head: Gaussians, view: FitObservation) -> Tensor:
     return ratio[:, there].median(1).values
 
 
-def _rigidly_moved(gaussians: Gaussians, motions: Tensor) -> Gaussians:
+def rigidly_moved(gaussians: Gaussians, motions: Tensor) -> Gaussians:
     """Gaussians [B, G] turned and shifted about the head's centre by motions [B, 6] (radians, metres)."""
     if not motions.requires_grad and not motions.any():
         return gaussians

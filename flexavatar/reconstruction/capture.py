@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flexavatar import __version__
 from flexavatar.io.videos import read_video_info
-from flexavatar.reconstruction.held_out import measure
+from flexavatar.reconstruction.held_out import likeness_to
 from flexavatar.reconstruction.progress import FITTING, Cancel, Progress, Reporter
 from flexavatar.reconstruction.rig_avatar import create_capture_avatar
 from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
@@ -92,7 +92,7 @@ def capture(
     report("measuring")
     psnr, ssim = None, None
     if seen.held_out:
-        psnr, ssim = measure(avatar.to(torch_device(device)), [view.face for view in seen.held_out])
+        psnr, ssim = likeness_to(avatar.to(torch_device(device)), [view.face for view in seen.held_out])
     report("done")
     log.info("captured %d views in %.1f s, PSNR %s", len(seen.used), report.seconds, psnr)
     return Capture(

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar import Avatar
+from flexavatar.avatar.drawing import draw
 from flexavatar.expression import Expression, above_rest
 from flexavatar.metrics import psnr, ssim
-from flexavatar.render import render
 from flexavatar.tracking import TrackedFace
 
 MEASURED_SIZE = 256  # pixels
 
 
-def measure(avatar: Avatar, views: Sequence[TrackedFace]) -> tuple[float, float]:
+def likeness_to(avatar: Avatar, views: Sequence[TrackedFace]) -> tuple[float, float]:
     """Mean PSNR (dB, over the pixels of the mattes) and SSIM (over the crops) of the avatar in the place of `views`.
 
     Pictures and avatar are compared at 256 px over white; the avatar is drawn on its device. Raises ValueError for no
@@ -28,19 +28,20 @@ def measure(avatar: Avatar, views: Sequence[TrackedFace]) -> tuple[float, float]
     scores = []
     for view in views:
         picture, matte = over_white(view)
-        drawn = draw(avatar, view)
+        drawn = draw_view(avatar, view)
         scores.append((psnr(drawn, picture, matte), ssim(drawn, picture)))
     return sum(s[0] for s in scores) / len(scores), sum(s[1] for s in scores) / len(scores)
 
 
-def draw(avatar: Avatar, view: TrackedFace, expression: Expression | None = None, size: int = MEASURED_SIZE) -> Tensor:
+def draw_view(
+    avatar: Avatar, view: TrackedFace, expression: Expression | None = None, size: int = MEASURED_SIZE
+) -> Tensor:
     """The avatar as the view's camera sees it, over white: RGB [3, size, size] on the CPU.
 
     Default expression: the view's. Drawn on the avatar's device.
     """
     expression = expression or expression_of(avatar, view)
-    with torch.inference_mode():
-        return render(avatar.gaussians(expression), view.camera.resized(size, size)).rgb.clamp(0, 1).cpu()
+    return draw(avatar, expression, view.camera.resized(size, size)).rgb.clamp(0, 1).cpu()
 
 
 def expression_of(avatar: Avatar, view: TrackedFace) -> Expression:

@@ -76,7 +76,7 @@ class SyntheticHead:
 
         The camera (or batch of cameras) is one of the canonical head frame, as `TrackedFace.camera`: compare
         with `flexavatar.render.render(avatar.gaussians(expression), camera)`. For a camera that stands still
-        while the head turns on its neck, pass `camera.moved(head_motion(expression.head_rotation))`.
+        while the head turns on its neck, pass `camera.with_head_motion(head_motion(expression.head_rotation))`.
         """
         return self.posed(expression).render(camera, background)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
 from flexavatar.expression import Expression
 from flexavatar.rig.rig import head_motion
+from flexavatar.rotations import rotation_exp
 from flexavatar.synthetic.head import SyntheticHead
 from flexavatar.tracking import TrackedFace
 from flexavatar.tracking.crop import CROP_SIZE, head_crop
@@ -29,7 +30,7 @@ def photo_camera(
     the picture is its rotation on the neck, as the tracker assumes.
     """
     rotation = expression.head_rotation.cpu()
-    camera = Camera.orbit(yaw, pitch, size, field_of_view=FIELD_OF_VIEW).moved(head_motion(rotation))
+    camera = Camera.orbit(yaw, pitch, size, field_of_view=FIELD_OF_VIEW).with_head_motion(head_motion(rotation))
     matrix = camera.world_to_camera.clone()
     points = head.assets.rig.landmarks(head.vertices(expression)).cpu()
     focal = float(intrinsics(FIELD_OF_VIEW, size, size)[0, 0])
@@ -90,8 +91,7 @@ def tracked_face(
 
 def _nudged(camera: Camera, rotation: Tensor, translation: Tensor) -> Camera:
     """The camera turned by a small rotation vector [3] (radians) about the head's origin and moved by metres [3]."""
-    cross = torch.linalg.cross(torch.eye(3), rotation.expand(3, 3), dim=-1)
     matrix = camera.world_to_camera.clone()
-    matrix[:3, :3] = matrix[:3, :3] @ torch.linalg.matrix_exp(cross)
+    matrix[:3, :3] = matrix[:3, :3] @ rotation_exp(rotation)
     matrix[:3, 3] += translation
     return Camera(matrix, camera.intrinsics, camera.width, camera.height)

@@ -47,7 +47,7 @@ class Face:
         left, top, right, bottom = self.box
         return (right - left) * (bottom - top)
 
-    def moved(self, scale: float, offset: tuple[float, float]) -> Face:
+    def mapped(self, scale: float, offset: tuple[float, float]) -> Face:
         """The face in an image where pixel p is found at p * scale + offset."""
         return Face(self.landmarks * scale + np.array([*offset, 0.0]), self.scores)
 
@@ -115,7 +115,7 @@ class FaceDetector:
         for face in faces:
             crop = head_crop(face.landmarks)
             again = self._run(cut(image, crop)[0])
-            again = [f.moved(crop.size / CROP_SIZE, (crop.left, crop.top)) for f in again]
+            again = [f.mapped(crop.size / CROP_SIZE, (crop.left, crop.top)) for f in again]
             # A second, tighter view, for faces that a wide one hides; a false find of a tile passes neither.
             again = [f for f in again or self._look(image, _around(face)) if same_face(f, face)]
             refined += again[:1] if again else [face] * keep
@@ -134,7 +134,7 @@ class FaceDetector:
         margins = [round(m * scale) for m in (y0 - top, top + height - y1, x0 - left, left + width - x1)]
         if any(margins):
             view = cv2.copyMakeBorder(view, *margins, borderType=cv2.BORDER_CONSTANT, value=(255, 255, 255))
-        return [face.moved(1 / scale, (left, top)) for face in self._run(view)]
+        return [face.mapped(1 / scale, (left, top)) for face in self._run(view)]
 
     def _run(self, image: np.ndarray) -> list[Face]:
         import mediapipe

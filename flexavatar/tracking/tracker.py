@@ -175,7 +175,7 @@ class FaceTracker:
             return None
         middle = crop.to_crop(previous.face.landmarks[:, :2]).mean(0)
         face = min(near, key=lambda f: float(np.linalg.norm(f.landmarks[:, :2].mean(0) - middle)))
-        face = face.moved(crop.size / CROP_SIZE, (crop.left, crop.top))
+        face = face.mapped(crop.size / CROP_SIZE, (crop.left, crop.top))
         wanted = steady_crop(crop, face.landmarks)
         return Look(crop, face, pixels, known) if wanted == crop else Look(wanted, face, *cut(frame, wanted))
 

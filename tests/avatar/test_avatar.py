@@ -33,7 +33,7 @@ def painted_head(yaw: float = 0.0) -> TrackedFace:
     rotation = rotation_from_angles(yaw=yaw)
     shape, neutral = torch.zeros(len(rig.shape_basis)), torch.zeros(52)
     frames = rig.anchors.frames(rig.pose(shape, neutral, rotation))
-    camera = Camera.orbit(0, 0, 384, view_height=0.5).moved(head_motion(rotation))
+    camera = Camera.orbit(0, 0, 384, view_height=0.5).with_head_motion(head_motion(rotation))
     colors = torch.from_numpy(color[valid.numpy()]).float()
     gaussians = Gaussians(frames.means, frames.quats, frames.scales, torch.full((len(colors),), 0.98), colors)
     picture = render(gaussians, camera, WALL)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar import Avatar
-from flexavatar.baking import BakedAvatar, bake, measure
+from flexavatar.baking import BakedAvatar, bake, bake_error
 from flexavatar.baking.bake import bake_measured, visible_splats
 from flexavatar.baking.baked import target_weights
-from flexavatar.baking.measure import true_decodes
+from flexavatar.baking.error import true_decodes
 from flexavatar.baking.rotations import aligned
 from flexavatar.baking.samples import driving_expressions, mixed_expressions
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
@@ -173,7 +173,7 @@ def test_the_fit_sees_none_of_the_clips() -> None:
 def test_a_real_avatar_quickly_baked(avatar_file: Path) -> None:
     avatar = Avatar.load(avatar_file)
     baked = bake(avatar, "quick")
-    report = measure(baked, true_decodes(avatar, driving_expressions(every=60), visible_splats(avatar)))
+    report = bake_error(baked, true_decodes(avatar, driving_expressions(every=60), visible_splats(avatar)))
     assert report.psnr_face > 45 and report.psnr_face_worst > 38
     assert report.mean_mm < 0.02 and report.p99_mm < 0.1
     assert baked.metadata["model"] == "rig" and "settings" not in baked.metadata

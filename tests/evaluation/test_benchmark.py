@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from flexavatar.evaluation.benchmark import benchmark_models, benchmark_renderers, measure
+from flexavatar.evaluation.benchmark import benchmark_models, benchmark_renderers, time_work
 
 
 def test_measure_gives_the_median_and_the_spread() -> None:
     naps = iter([0.0, 0.0, 0.01, 0.03, 0.02])
-    timing = measure("naps", lambda: time.sleep(next(naps)), repeats=3)
+    timing = time_work("naps", lambda: time.sleep(next(naps)), repeats=3)
     assert timing.fastest == pytest.approx(0.01, abs=8e-3)
     assert timing.median == pytest.approx(0.02, abs=8e-3)
     assert timing.slowest == pytest.approx(0.03, abs=8e-3)

@@ -103,19 +103,19 @@ def test_fitting_brings_the_photo_nearer(pipeline: FlexAvatarPipeline, avatar: A
     from flexavatar.evaluation.close_up import front_alpha
     from flexavatar.evaluation.metrics import detail, shows_through
     from flexavatar.metrics import psnr
-    from flexavatar.reconstruction.held_out import draw, over_white
+    from flexavatar.reconstruction.held_out import draw_view, over_white
     from flexavatar.rig import Rig
 
     fitted = pipeline.build(tracked, quality="fast")
     target, matte = over_white(tracked)
-    before, after = (psnr(draw(made, tracked), target, matte) for made in (avatar, fitted))
+    before, after = (psnr(draw_view(made, tracked), target, matte) for made in (avatar, fitted))
     assert after > before + 1.5
     # The head alone: the photo shows how far the suit's collar stands out. Its outline is that of the front.
     back = [made.render(yaw=180, size=SIZE)[: SIZE // 2].astype(float) for made in (avatar, fitted)]
     assert np.abs(back[0] - back[1]).mean() < 6, "what was not seen keeps what was learned"
     # The example's figures at 512 px, and close up.
     target, matte = over_white(tracked, 512)
-    sharp = [detail(draw(made, tracked, size=512), target, matte)["detail"] for made in (avatar, fitted)]
+    sharp = [detail(draw_view(made, tracked, size=512), target, matte)["detail"] for made in (avatar, fitted)]
     through = shows_through(*front_alpha(fitted.gaussians(), Rig.load().pose(fitted.shape, fitted.rest)))
     assert sharp[1] > 0.5 > sharp[0] + 0.1  # measured: 0.62 and 0.17
     assert through < 1.0

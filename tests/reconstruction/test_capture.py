@@ -18,7 +18,7 @@ from flexavatar.io import write_video
 from flexavatar.io.videos import VideoInfo
 from flexavatar.reconstruction import CaptureSettings, DifferentPeople, NothingUsable, capture, estimate_seconds
 from flexavatar.reconstruction.frames import choose_frames, head_angles, note_frame, sharpness
-from flexavatar.reconstruction.held_out import expression_of, measure
+from flexavatar.reconstruction.held_out import expression_of, likeness_to
 from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.identity import SAME_PERSON, aligned, identity_net, identity_similarity
@@ -208,11 +208,11 @@ def test_the_resting_face_is_not_counted_twice(person, tracker, shot):
 
 def test_measuring_prefers_the_right_avatar(person, tracker, shot):
     face = tracker.track_image(shot(10))
-    psnr, ssim = measure(person, [face])
-    worse, worse_ssim = measure(replace(person, colors=person.colors.mean(0).expand_as(person.colors)), [face])
+    psnr, ssim = likeness_to(person, [face])
+    worse, worse_ssim = likeness_to(replace(person, colors=person.colors.mean(0).expand_as(person.colors)), [face])
     assert psnr > worse + 3 and ssim > worse_ssim
     with pytest.raises(ValueError, match="no views"):
-        measure(person, [])
+        likeness_to(person, [])
 
 
 def test_identity_tells_people_apart(shot, tracker):

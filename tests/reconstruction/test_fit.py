@@ -14,9 +14,11 @@ from flexavatar.camera import Camera
 from flexavatar.expression import Expression, above_rest
 from flexavatar.gaussians import Gaussians
 from flexavatar.io.images import read_image
+from flexavatar.model import read_config
 from flexavatar.model.flex1 import Flex1
 from flexavatar.model.flex_s import EncodedHead, FlexS
-from flexavatar.reconstruction.fit import FitResult, FitSettings, fit, fit_head, moved
+from flexavatar.reconstruction.alignment import rigidly_moved
+from flexavatar.reconstruction.fit import FitResult, FitSettings, fit, fit_head
 from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import FitObservation, observe_face
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
@@ -24,6 +26,7 @@ from flexavatar.render import render
 from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker, TrackedFace
 from tests.conftest import EXAMPLE
+from tests.model.flex1_reference import GOLDEN
 from tests.model.test_pretrained import SMALL
 
 SIZE = 96  # pixels
@@ -181,14 +184,14 @@ def test_tracked_expression_is_met_again_on_top_of_the_rest(case: Case) -> None:
     assert torch.allclose(own + rest * (1 - own), torch.maximum(tracked, rest), atol=1e-5)
 
 
-def test_moved_turns_about_the_head() -> None:
+def test_views_turn_about_the_head() -> None:
     gaussians = Gaussians(
         means=torch.tensor([[[0.0, -0.05, -0.07], [0.1, -0.05, -0.07]]]),
         quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(1, 2, 4),
         scales=torch.full((1, 2, 3), 1e-3), opacities=torch.ones(1, 2), colors=torch.ones(1, 2, 3),
     )  # fmt: skip
     quarter = torch.tensor([[0.0, np.pi / 2, 0.0, 0.0, 0.0, 0.01]], dtype=torch.float32)
-    turned = moved(gaussians, quarter)
+    turned = rigidly_moved(gaussians, quarter)
     assert torch.allclose(turned.means[0, 0], torch.tensor([0.0, -0.05, -0.06]), atol=1e-6)
     assert torch.allclose(turned.means[0, 1], torch.tensor([0.0, -0.05, -0.16]), atol=1e-6)
     assert torch.allclose(turned.quats[0, 0], torch.tensor([0.5**0.5, 0.0, 0.5**0.5, 0.0]), atol=1e-6)
@@ -201,8 +204,9 @@ def test_rotation_survives_the_expression_code() -> None:
     assert torch.equal(again.blendshapes, expression.blendshapes)
 
 
-def test_flex_1_is_fitted_by_the_same_function(tiny: Flex1) -> None:
-    config = tiny.config
+def test_flex_1_is_fitted_by_the_same_function() -> None:
+    config = read_config(GOLDEN / "tiny_config.json")
+    tiny = Flex1.load(GOLDEN / "tiny_state_dict.safetensors", GOLDEN / "tiny_template.obj", config)
     torch.manual_seed(0)
     code = torch.randn(config.n_tokens, 1, config.width)
     expression = torch.zeros(config.decoder.expression_dim)

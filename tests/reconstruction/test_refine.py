@@ -16,7 +16,7 @@ from flexavatar.expression import Expression
 from flexavatar.io.images import read_image
 from flexavatar.metrics import psnr
 from flexavatar.pipeline import FlexAvatarPipeline
-from flexavatar.reconstruction.held_out import draw, expression_of, over_white
+from flexavatar.reconstruction.held_out import draw_view, expression_of, over_white
 from flexavatar.reconstruction.observation import observe_close_up
 from flexavatar.reconstruction.refine import RefineParams, refine
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
@@ -55,14 +55,14 @@ def face_mask(tracked: TrackedFace, size: int) -> torch.Tensor:
 
 def sharpness(avatar: Avatar, tracked: TrackedFace) -> float:
     target, _ = over_white(tracked, 512)
-    return detail(draw(avatar, tracked, size=512), target, face_mask(tracked, 512))["detail"]
+    return detail(draw_view(avatar, tracked, size=512), target, face_mask(tracked, 512))["detail"]
 
 
 def test_the_photo_is_met_at_its_own_resolution(case: Case) -> None:
     for size in (256, 512):
         target, _ = over_white(case.tracked, size)
         before, after = (
-            psnr(draw(one, case.tracked, size=size), target, face_mask(case.tracked, size))
+            psnr(draw_view(one, case.tracked, size=size), target, face_mask(case.tracked, size))
             for one in (case.avatar, case.refined)
         )
         assert after > before + 2
@@ -178,5 +178,5 @@ def test_two_photos_are_as_sharp_as_one(case: Case) -> None:
     one, two = (sharpness(made, case.tracked) for made in (case.refined, both))
     assert two > one - 0.12
     inside = face_mask(case.tracked, 256) > 0
-    light = [draw(made, case.tracked)[:, inside].mean() for made in (case.refined, both)]
+    light = [draw_view(made, case.tracked)[:, inside].mean() for made in (case.refined, both)]
     assert abs(float(light[0] - light[1])) < 0.02, "the light is that of the first"

@@ -233,7 +233,7 @@ def test_batch_gradients_are_sums_over_images():
 def test_camera_batch_may_come_from_the_motion_alone():
     motions = torch.eye(4).repeat(3, 1, 1)
     motions[:, 0, 3] = torch.tensor([-0.05, 0.0, 0.05])
-    assert render(cloud(), view(size=20).moved(motions)).rgb.shape == (3, 3, 20, 20)
+    assert render(cloud(), view(size=20).with_head_motion(motions)).rgb.shape == (3, 3, 20, 20)
 
 
 def test_background_shows_where_nothing_is_and_has_a_gradient():

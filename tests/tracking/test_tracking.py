@@ -13,13 +13,13 @@ from PIL import Image
 
 from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import BLENDSHAPE_INDEX
+from flexavatar.motion.record import _recropped
 from flexavatar.rig import Rig
 from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
 from flexavatar.tracking.fit import FRONTAL, LandmarkModel, _Problem, _State, face_extent, fit_landmarks
 from flexavatar.tracking.matte import Matter
-from flexavatar.tracking.tracker import _recropped
 from tests.conftest import EXAMPLE
 
 SIZE = (512, 512)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from flexavatar.avatar.drawing import Decoder, fixed_to_torso
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
+from flexavatar.metrics import decibels
 from flexavatar.render import render
-from flexavatar.rig.rig import head_motion
 
 SIZE = 512  # pixels
 YAWS = (0.0, 35.0, -35.0)  # degrees; the frames take turns
@@ -20,12 +20,6 @@ YAWS = (0.0, 35.0, -35.0)  # degrees; the frames take turns
 FACE = torch.tensor([[x, y, z] for x in (-0.075, 0.075) for y in (-0.15, 0.06) for z in (-0.03, 0.03)])
 MOVING = 1e-4  # metres
 MAX_PSNR = 99.0  # for equal pictures, which JSON could not hold otherwise
-
-
-class Decoder(Protocol):
-    """What can be baked: `Avatar`, or anything else that decodes expressions."""
-
-    def gaussians(self, expression: Expression | None = None) -> Gaussians: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def true_decodes(avatar: Decoder, expressions: Expression, splats: Tensor) -> Tr
     return TrueDecodes(expressions, torch.stack(pictures), torch.stack(means), neutral, splats)
 
 
-def measure(baked: Decoder, truth: TrueDecodes) -> BakeReport:
+def bake_error(baked: Decoder, truth: TrueDecodes) -> BakeReport:
     """The error of `baked` against true decodes."""
     face, whole, distances = [], [], []
     for i, picture in enumerate(truth.pictures):
@@ -81,9 +75,9 @@ def measure(baked: Decoder, truth: TrueDecodes) -> BakeReport:
     squares, apart = torch.stack(face), torch.cat(distances).double() * 1000
     return BakeReport(
         frames=len(squares),
-        psnr_face=_decibels(squares.mean()),
-        psnr_face_worst=_decibels(squares.max()),
-        psnr_picture=_decibels(torch.stack(whole).mean()),
+        psnr_face=_rounded(squares.mean()),
+        psnr_face_worst=_rounded(squares.max()),
+        psnr_picture=_rounded(torch.stack(whole).mean()),
         mean_mm=round(float(apart.mean()), 4) if len(apart) else 0.0,
         p99_mm=round(float(apart.kthvalue(max(round(0.99 * len(apart)), 1)).values), 4) if len(apart) else 0.0,
     )
@@ -94,7 +88,7 @@ def _one(expressions: Expression, i: int) -> Expression:
 
 
 def _camera(expressions: Expression, i: int) -> Camera:
-    return Camera.orbit(YAWS[i % len(YAWS)], 0, SIZE).moved(head_motion(expressions.head_rotation[i]))
+    return fixed_to_torso(Camera.orbit(YAWS[i % len(YAWS)], 0, SIZE), _one(expressions, i))
 
 
 def _picture(gaussians: Gaussians, expressions: Expression, i: int) -> Tensor:
@@ -110,5 +104,5 @@ def _face_rectangle(camera: Camera) -> tuple[int, int, int, int]:
     return top, bottom, left, right
 
 
-def _decibels(mean_square: Tensor) -> float:
-    return round(min(float(-10 * mean_square.clamp_min(1e-20).log10()), MAX_PSNR), 2)
+def _rounded(mean_square: Tensor) -> float:
+    return round(min(decibels(float(mean_square)), MAX_PSNR), 2)

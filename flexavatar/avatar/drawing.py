@@ -1,0 +1,43 @@
+"""Pictures of whatever has Gaussians for an expression."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from flexavatar.camera import Camera
+from flexavatar.expression import Expression
+from flexavatar.gaussians import Gaussians
+from flexavatar.render import Rendering, render
+from flexavatar.rig import head_motion
+from flexavatar.settings import WHITE, Color
+
+
+class Decoder(Protocol):
+    """An `Avatar`, a baked one, or anything else that decodes expressions."""
+
+    def gaussians(self, expression: Expression | None = None) -> Gaussians: ...
+
+
+def draw(
+    decoder: Decoder,
+    expression: Expression | None,
+    camera: Camera,
+    background: Color = WHITE,
+    device: torch.device | None = None,
+) -> Rendering:
+    """What a camera sees of a head with an expression (None: neutral), in the canonical head frame, without gradients.
+
+    Drawn on `device`, by default where the decoder's Gaussians lie.
+    """
+    with torch.inference_mode():
+        gaussians = decoder.gaussians(expression)
+        if device is not None:
+            gaussians = gaussians.to(device)
+        return render(gaussians, camera.to(gaussians.means.device), background)
+
+
+def fixed_to_torso(camera: Camera, expression: Expression) -> Camera:
+    """The camera for `draw` that stands still relative to the torso, so that the head is seen turning on its neck."""
+    return camera.with_head_motion(head_motion(expression.head_rotation))
