@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import copy
-import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flexavatar import __version__
-from flexavatar.settings import Device, FaceChoice, Photo, resolve_device
+from flexavatar.progress import Progress, Tell
+from flexavatar.settings import Device, FaceChoice, Photo, Quality, resolve_device
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
     from flexavatar.io.videos import VideoInfo
     from flexavatar.model.source import NetworkSource
-    from flexavatar.reconstruction import Capture, CaptureSettings, Observations
-    from flexavatar.reconstruction.capture import Build
-    from flexavatar.reconstruction.progress import Progress as CaptureProgress
-    from flexavatar.settings import Quality
+    from flexavatar.reconstruction import Capture, Recipe
+    from flexavatar.reconstruction.capture import Compute
     from flexavatar.tracking import FaceTracker, TrackedFace
-
-
-# Share of the work that is done when a stage starts, from timings on 2 CPU cores.
-_DONE_BEFORE = {
-    "reading photo": 0.0,
-    "finding the face": 0.1,
-    "cutting out": 0.2,
-    "tracking": 0.3,
-    "unwrapping": 0.5,
-}
-SEVERAL = 2  # views, or more
-_BEFORE_FITTING = 0.1  # with a network: share of the work that the stages above are
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, float], None]  # (name of the stage that starts now, share of the work that is done, 0..1)
-# (work, seconds on a GPU, progress, cancelled, device) -> what work(progress=, cancelled=, device=) makes
-Compute = Callable[..., Any]
-
+# Shares of `create` that are done when a photo is read, and when it is tracked, from timings on 2 CPU cores.
+_READ, _TRACKED = 0.2, 0.5
+_OF_FITTED = 0.1  # with a network, what comes before fitting is this share of what it is without
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp", ".ogv", ".wmv")
 RIG = "rig"  # the model without a network: the morphable head, textured by unwrapping the photo
 DEFAULT_MODEL = "flex-s2"  # comes with this package, as does flex-s, which earlier avatars were made with
@@ -58,7 +42,7 @@ class FlexAvatarPipeline:
     ) -> None:
         self.model = model
         self.device: Device = device
-        self.compute: Compute = _compute  # where networks run
+        self.compute: Compute | None = None  # where networks run; None: in this process
         self._tracker = tracker
         self._network = network
 
@@ -103,7 +87,7 @@ class FlexAvatarPipeline:
         self,
         source: Photo | list[Photo],
         face: FaceChoice = None,
-        progress: Progress | None = None,
+        progress: Progress | Tell | None = None,
         quality: Quality = "balanced",
         device: Device | None = None,
     ) -> Avatar:
@@ -119,99 +103,71 @@ class FlexAvatarPipeline:
         Raises UnreadableImage, NoFaceFound, FaceTooSmall or SeveralFacesFound; for several photos and videos, what
         `capture` raises.
         """
-        report = progress or _ignore
         if isinstance(source, list) or (isinstance(source, str | Path) and is_video(source)):
-            told = self.capture(source, quality, lambda stage, share, left: report(stage, share), None, face, device)
-            report("done", 1.0)
-            return told.avatar
+            return self.capture(source, quality, progress, face, device).avatar
         return self.build(self.track(source, face, progress), progress, quality, device)
 
     def capture(
         self,
         source: Sequence[Photo] | str | Path,
         quality: Quality = "balanced",
-        progress: CaptureProgress | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        progress: Progress | Tell | None = None,
         face: FaceChoice = None,
         device: Device | None = None,
         measured_on: Device | None = None,
     ) -> Capture:
-        """The avatar of several photos or of a video, and how it came about; see `flexavatar.reconstruction.capture`.
+        """The avatar of several photos or of a video, and how it came about; see `reconstruction.capture`.
 
         `measured_on` is the device that draws the held-out pictures, by default `device`.
         """
         from flexavatar.reconstruction import capture
 
-        device = device or self.device
-        build = None if self._network is None else self._network_build(self._network, quality, cancelled, device)
-        return capture(source, quality, progress, cancelled, self._tracker, face, build, measured_on or device)
+        recipe = self.recipe(quality, device)
+        return capture(source, quality, progress, self._tracker, face, recipe, measured_on or recipe.device)
 
     def estimate(self, source: int | VideoInfo, quality: Quality = "balanced") -> float:
         """Seconds that `capture` of so many photos, or of a video, takes on 2 idle cores."""
         from flexavatar.reconstruction import estimate_seconds
-        from flexavatar.reconstruction.network_avatar import fit_seconds
 
-        views = source if isinstance(source, int) else SEVERAL
-        return estimate_seconds(source, quality) + (0.0 if self._network is None else fit_seconds(quality, views))
+        return estimate_seconds(source, quality) + self.recipe(quality).seconds
 
-    def _network_build(
-        self, network: NetworkSource, quality: Quality, cancelled: Callable[[], bool] | None, device: Device
-    ) -> Build:
-        from flexavatar.reconstruction.capture import Build, rig_avatar
-        from flexavatar.reconstruction.network_avatar import create_network_avatar, fit_seconds, fit_steps, gpu_seconds
+    def recipe(self, quality: Quality = "balanced", device: Device | None = None) -> Recipe:
+        """How this pipeline makes avatars of tracked views."""
+        from flexavatar.reconstruction.capture import Recipe, compute_here
 
-        def make(seen: Observations, settings: CaptureSettings, report: Callable[[float], object]) -> Avatar:
-            faces = [view.face for view in seen.used]
-            made = rig_avatar(seen, settings, volume=False)
-            steps = fit_steps(quality, len(faces))
-            work = functools.partial(create_network_avatar, network, made, faces, seen.base, steps)
-            return self.compute(work, gpu_seconds(steps), progress=report, cancelled=cancelled, device=device)
+        return Recipe(self._network, quality, device or self.device, self.compute or compute_here)
 
-        return Build(make, fit_seconds(quality, SEVERAL))
-
-    def track(self, photo: Photo, face: FaceChoice = None, progress: Progress | None = None) -> TrackedFace:
+    def track(self, photo: Photo, face: FaceChoice = None, progress: Progress | Tell | None = None) -> TrackedFace:
         """The first half of `create`: the cropped, cut out and tracked face."""
         from flexavatar.io.images import read_image
 
-        report = progress or _ignore
         start = time.perf_counter()
-        report("reading photo", 0.0)
-        image = read_image(photo)
-        tracked = self._tracker.track_image(image, face, lambda stage: report(stage, self._done_before(stage)))
+        tracking = Progress.of(progress).part(0, self._tracked)
+        tracking("reading photo", 0.0)
+        tracked = self._tracker.track_image(read_image(photo), face, tracking.part(_READ, 1.0))
         log.info("tracked a face in %.2f s, landmark error %.4f", time.perf_counter() - start, tracked.error)
         return tracked
 
     def build(
         self,
         tracked: TrackedFace,
-        progress: Progress | None = None,
+        progress: Progress | Tell | None = None,
         quality: Quality = "balanced",
         device: Device | None = None,
     ) -> Avatar:
         """The second half of `create`: an avatar of a tracked face."""
-        from flexavatar.reconstruction.rig_avatar import create_rig_avatar
-
-        report = progress or _ignore
         start = time.perf_counter()
-        report("unwrapping", self._done_before("unwrapping"))
-        settings = {"flexavatar": __version__, "landmark_error": round(float(tracked.error), 5)}
-        avatar = create_rig_avatar(tracked, settings, volume=self._network is None)
-        if self._network is not None:
-            from flexavatar.reconstruction.network_avatar import create_network_avatar, fit_steps, gpu_seconds
-
-            steps = fit_steps(quality, 1)
-            avatar = self.compute(
-                functools.partial(create_network_avatar, self._network, avatar, [tracked], steps=steps),
-                gpu_seconds(steps),
-                progress=lambda share: report("fitting", _BEFORE_FITTING + (1 - _BEFORE_FITTING) * share),
-                device=device or self.device,
-            )
+        progress = Progress.of(progress)
+        about = {"landmark_error": round(float(tracked.error), 5)}
+        made = self.recipe(quality, device).make([tracked], 0, about, progress=progress.part(self._tracked, 1.0))
         log.info("built an avatar in %.2f s", time.perf_counter() - start)
-        report("done", 1.0)
-        return avatar
+        progress("done", 1.0)
+        return made
 
-    def _done_before(self, stage: str) -> float:
-        return _DONE_BEFORE[stage] * (1.0 if self._network is None else _BEFORE_FITTING)
+    @property
+    def _tracked(self) -> float:
+        """Share of `create` that is done when a photo is tracked."""
+        return _TRACKED * (1.0 if self._network is None else _OF_FITTED)
 
     def close(self) -> None:
         """Free the tracker's native objects; the avatars stay usable."""
@@ -227,17 +183,3 @@ class FlexAvatarPipeline:
 def is_video(path: str | Path) -> bool:
     """Whether a path is that of a video, by its suffix."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
-
-
-def _compute(
-    work: Callable[..., Any],
-    seconds: float,
-    progress: Callable[..., object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    device: Device = "auto",
-) -> Any:
-    return work(progress=progress, cancelled=cancelled, device=device)
-
-
-def _ignore(stage: str, fraction: float) -> None:
-    pass

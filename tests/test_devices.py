@@ -25,12 +25,13 @@ from flexavatar.driving import drive
 from flexavatar.driving.interpolation import morph
 from flexavatar.errors import RendererUnavailable
 from flexavatar.expression import Expression
+from flexavatar.model.flex_s import FlexSObservation
 from flexavatar.model.source import NetworkSource, load_network
 from flexavatar.motion import load_clip
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
 from flexavatar.reconstruction.fit import FitSettings, fit_head
 from flexavatar.reconstruction.held_out import likeness_to
-from flexavatar.reconstruction.network_avatar import create_network_avatar
+from flexavatar.reconstruction.network_avatar import create_network_avatar, observe
 from flexavatar.reconstruction.observation import observe_face
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.rig import Rig
@@ -60,19 +61,22 @@ STEPS = (2, 3)  # of the deformation and of single Gaussians
 class Person:
     tracked: TrackedFace
     rig: Avatar
+    seen: FlexSObservation
     made: Avatar  # by the network, refined to two views in a few steps
 
 
 @pytest.fixture(scope="module")
 def person(pipeline: FlexAvatarPipeline) -> Person:
     tracked = pipeline.track(EXAMPLE)
-    rig = create_rig_avatar(tracked, volume=False)
-    return Person(tracked, rig, _made(tracked, rig, "cpu"))
+    rig, photo = create_rig_avatar([tracked], volume=False)
+    seen = observe(tracked, rig, photo)
+    return Person(tracked, rig, seen, _made(tracked, rig, seen, "cpu"))
 
 
-def _made(tracked: TrackedFace, rig: Avatar, device: Any) -> Avatar:
+def _made(tracked: TrackedFace, rig: Avatar, seen: FlexSObservation, device: Any) -> Avatar:
     """Of one photo twice, so that all that several views need is there."""
-    return create_network_avatar(NetworkSource.of(DEFAULT_MODEL), rig, [tracked, tracked], 0, STEPS, device=device)
+    views = [tracked, tracked]
+    return create_network_avatar(NetworkSource.of(DEFAULT_MODEL), rig, seen, views, 0, STEPS, device=device)
 
 
 def _source(person: Person) -> NetworkSource:
@@ -171,7 +175,7 @@ def test_a_missing_gpu_is_named(person: Person) -> None:
 
 
 def test_network_avatars_are_made_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
-    made = _made(person.tracked, person.rig, "cuda")
+    made = _made(person.tracked, person.rig, person.seen, "cuda")
     assert pretended_cuda.drawn > sum(STEPS)
     assert same(person.made, made) and np.array_equal(person.made.thumbnail, made.thumbnail)
     assert likeness_to(made, [person.tracked]) == likeness_to(made.to("cuda"), [person.tracked])
@@ -261,7 +265,7 @@ class TestOnARealGpu:
     pytestmark = gpu
 
     def test_create(self, person: Person) -> None:
-        made = _made(person.tracked, person.rig, "cuda")
+        made = _made(person.tracked, person.rig, person.seen, "cuda")
         assert all(tensor.device.type == "cpu" for tensor in _tensors(made))
         assert made.network is not None and person.made.network is not None
         assert_close(made.network.code, person.made.network.code, 0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, duration, stoppable
 from flexavatar.errors import FlexAvatarError
 from flexavatar.pipeline import VIDEO_SUFFIXES
+from flexavatar.progress import Progress
 from flexavatar.templates import render_template
 
 if TYPE_CHECKING:
@@ -79,15 +79,15 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
         return f"About **{duration(seconds)}** for {what}; longer when many people are here."
 
     def on_work(
-        stopped: Callable[[], bool],
-        tell: Callable[..., None],
+        progress: Progress,
         paths: list[str] | None,
         recorded: str | None,
         chosen: Any,
         cut_out_by: str,
         ids: list[str],
     ) -> dict[Any, Any]:
-        key, made = studio.capture(paths or ([recorded] if recorded else []), chosen, tell, stopped, cut_out_by)
+        source = paths or ([recorded] if recorded else [])
+        key, made = studio.capture(source, chosen, progress, cut_out_by)
         note = "Stopped; this is the best until then." if made.stopped else f"Made in {duration(made.seconds)}."
         return {
             **panel.shown(studio, key, note),

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, Literal
 
 from flexavatar.errors import FlexAvatarError
+from flexavatar.progress import Progress, Tell
 from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
@@ -34,18 +35,17 @@ def device_outside(device: Device) -> Device:
 def borrowed(
     work: Callable[..., Any],
     seconds: float,
-    progress: Callable[..., object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | Tell | None = None,
     device: Device = "auto",
 ) -> Any:
-    """What `work(progress=, cancelled=, device=)` returns or raises; it runs on a borrowed GPU where there is ZeroGPU.
+    """What `work(progress=, device=)` returns or raises; it runs on a borrowed GPU where there is ZeroGPU.
 
     There it runs in another process: `work` (a `functools.partial` of a module's function) and its result must
-    pickle. `seconds` is how long it will take on the GPU. Both functions are called on this thread, `cancelled`
-    whenever the work tells its progress.
+    pickle. `seconds` is how long it will take on the GPU. `progress` is told, and asked, on this thread.
     """
     if not zero_gpu():
-        return work(progress=progress, cancelled=cancelled, device=device)
+        return work(progress=Progress.of(progress), device=device)
+    progress = Progress.of(progress)
     result: Message | None = None
     with tempfile.TemporaryDirectory() as folder:
         stop = Path(folder) / "stop"
@@ -53,9 +53,7 @@ def borrowed(
             if kind != "progress":
                 result = kind, value
                 continue
-            if progress is not None:
-                progress(*value)
-            if cancelled is not None and cancelled():
+            if not progress(*value):
                 stop.touch()  # the one thing that reaches a process of whose generator the next value is awaited
     if result is None:
         raise FlexAvatarError("The GPU was taken back before the work was done. Try again.")
@@ -75,7 +73,8 @@ def _messages(work: Callable[..., Any], stop: Path, seconds: float, device: Devi
 
     def run() -> None:
         try:
-            made = work(progress=lambda *told: messages.put(("progress", told)), cancelled=stop.exists, device=device)
+            told = Progress(lambda *told: messages.put(("progress", told)), stop.exists)
+            made = work(progress=told, device=device)
             messages.put(("made", made))
         except Exception as error:
             messages.put(("failed", _picklable(error)))

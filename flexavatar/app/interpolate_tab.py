@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -13,6 +12,7 @@ from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import PREVIEW, SHORT, stoppable
 from flexavatar.expression import PRESETS, Expression
+from flexavatar.progress import Progress
 
 TAB = "interpolate"
 ALONG, ALL = "Along the slider", "All in equal parts"
@@ -62,8 +62,7 @@ def interpolate_tab(sharing: Sharing, roster: Roster) -> None:
         }
 
     def on_work(
-        stopped: Callable[[], bool],
-        tell: Callable[..., None],
+        progress: Progress,
         chosen: list[str],
         expression: str,
         step: float,
@@ -71,7 +70,7 @@ def interpolate_tab(sharing: Sharing, roster: Roster) -> None:
     ) -> Any:
         path = studio.morph(
             chosen, Expression.of(expression), step, degrees, MORPH_SIZE,
-            lambda share: tell("drawing the morph", share), stopped,
+            progress,
         )  # fmt: skip
         return gr.Video(path, visible=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, stoppable
 from flexavatar.motion import CLIP_NAMES, MOTION_SUFFIXES
 from flexavatar.parsing import parse_color
+from flexavatar.progress import Progress
 
 TAB = "reenact"
 CLIP, VIDEO, FILE = "Built-in clip", "Video or webcam", "Motion file"
@@ -90,8 +90,7 @@ def reenact_tab(sharing: Sharing, roster: Roster, example: str) -> None:
             sharing.box(TAB, avatar)
 
     def on_work(
-        stopped: Callable[[], bool],
-        tell: Callable[..., None],
+        progress: Progress,
         chosen: list[str],
         kind: str,
         clip_name: str,
@@ -112,7 +111,7 @@ def reenact_tab(sharing: Sharing, roster: Roster, example: str) -> None:
             chosen[0], driver, transfer=how, head_motion=head_motion,
             side_by_side=side_by_side and kind == VIDEO,
             background=None if colour == TRANSPARENT else parse_color(BACKGROUNDS[colour]),
-            size=int(side), progress=tell, cancelled=stopped,
+            size=int(side), progress=progress,
         )  # fmt: skip
         told = [f"{made.frames} frames, {made.frames / made.fps:.1f} seconds.", *(f"⚠️ {w}" for w in made.warnings)]
         return {

@@ -15,6 +15,7 @@ from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.routes import owner_links
 from flexavatar.app.studio import Studio
 from flexavatar.app.work import AT_ONCE, SHORT, teller
+from flexavatar.progress import Progress
 from flexavatar.sharing import Receipt, SharedStore, ShareOptions, Visibility, share
 from flexavatar.templates import render_template
 
@@ -92,12 +93,12 @@ class Sharing:
 
     def _share(self, key: str, options: ShareOptions, progress: gr.Progress) -> Receipt:
         stored = self.studio.store.get(key)
-        tell = teller(progress)
-        tell("making the bundle", 0.0)
+        told = Progress(teller(progress))
+        told("making the bundle", 0.0)
         bundle = Path(self.studio.bundle(key))
         device = device_outside(self.studio.pipeline.device)
         named = options if options.name.strip() else replace(options, name=stored.name)
-        return share(self.store, stored.avatar, bundle, named, device, tell)
+        return share(self.store, stored.avatar, bundle, named, device, told)
 
 
 def _told(receipt: Receipt) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flexavatar.app.gpu import borrowed, device_outside
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
+from flexavatar.progress import Tell
 from flexavatar.settings import FaceChoice
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
     from flexavatar.motion import Transfer
     from flexavatar.pipeline import FlexAvatarPipeline, Progress
     from flexavatar.reconstruction import Capture
-    from flexavatar.reconstruction.progress import Progress as CaptureProgress
     from flexavatar.settings import Color, Quality
     from flexavatar.tracking import TrackedFace
 
-    Cancel = Callable[[], bool]  # asked between frames; true ends the work
 
 SMALL_VIDEO = 384  # pixels
 VIDEO_FPS = 25  # of turntables and morphs
@@ -63,7 +62,7 @@ class Studio:
         self,
         photo: str | Path,
         face: FaceChoice = None,
-        progress: Progress | None = None,
+        progress: Progress | Tell | None = None,
         quality: Quality = "balanced",
         matte: str = "selfie",
     ) -> tuple[str, TrackedFace]:
@@ -83,8 +82,7 @@ class Studio:
         self,
         files: Sequence[str | Path],
         quality: Quality = "balanced",
-        progress: CaptureProgress | None = None,
-        cancelled: Cancel | None = None,
+        progress: Progress | Tell | None = None,
         matte: str = "selfie",
     ) -> tuple[str, Capture]:
         """The id of a new avatar made of photos or of one video, and how it came about.
@@ -93,7 +91,7 @@ class Studio:
         """
         source = _capture_source(files)
         made = self._pipeline(matte).capture(
-            source, quality, progress, cancelled, measured_on=device_outside(self.pipeline.device)
+            source, quality, progress, measured_on=device_outside(self.pipeline.device)
         )
         return self.store.put(StoredAvatar(made.avatar, _file_stem(files[0]))), made
 
@@ -195,8 +193,7 @@ class Studio:
         side_by_side: bool = False,
         background: Color | None = (1.0, 1.0, 1.0),
         size: int = 512,
-        progress: Progress | None = None,
-        cancelled: Cancel | None = None,
+        progress: Progress | Tell | None = None,
     ) -> Reenactment:
         """Let an avatar move like `driver`: a video, a motion file or a clip's name; options as in `driving.drive`."""
         from flexavatar.driving import animate, driver_motion
@@ -205,12 +202,12 @@ class Studio:
         stored = self.store.get(key)
         stem = _new_folder(stored) / f"{stored.name}-{_file_stem(driver)}"
         video = stem.with_suffix(".webm" if background is None else ".mp4")
-        motion, film = driver_motion(driver, progress=progress, cancelled=cancelled)
+        motion, film = driver_motion(driver, progress=progress)
         work = functools.partial(
             animate, stored.avatar, motion, video, film, transfer=transfer, head_motion=head_motion,
             side_by_side=side_by_side, background=background, size=size,
         )  # fmt: skip
-        driven = borrowed(work, GPU_START + GPU_FRAME * len(motion), progress, cancelled, self.pipeline.device)
+        driven = borrowed(work, GPU_START + GPU_FRAME * len(motion), progress, self.pipeline.device)
         write_motion(stem.with_suffix(".csv"), driven.motion)
         return Reenactment(str(video), str(stem.with_suffix(".csv")), driven.frames, driven.fps, driven.motion.warnings)
 
@@ -238,8 +235,7 @@ class Studio:
         seconds: float = 3.0,
         turn: float = 0.0,
         size: int = 512,
-        progress: Callable[[float], None] | None = None,
-        cancelled: Cancel | None = None,
+        progress: Progress | Tell | None = None,
     ) -> str:
         """Path of a video from each avatar to the next, `seconds` for each step; `turn` degrees around the head."""
         from flexavatar.driving.interpolation import morph
@@ -250,7 +246,7 @@ class Studio:
             morph, path, avatars, seconds, fps=VIDEO_FPS, expressions=[expression] * len(avatars), turn=turn, size=size
         )
         frames = VIDEO_FPS * seconds * (len(avatars) - 1)
-        borrowed(work, GPU_START + GPU_FRAME * frames, progress, cancelled, self.pipeline.device)
+        borrowed(work, GPU_START + GPU_FRAME * frames, progress, self.pipeline.device)
         return str(path)
 
     def _pipeline(self, matte: str) -> FlexAvatarPipeline:

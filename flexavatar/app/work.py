@@ -11,6 +11,7 @@ import gradio as gr
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.studio import Studio
 from flexavatar.errors import Cancelled
+from flexavatar.progress import Progress, Tell
 
 # Separate queues: whoever makes an avatar does not wait for somebody else's long video.
 SHORT: dict[str, Any] = {"concurrency_id": "short", "concurrency_limit": 2, "api_visibility": "private"}
@@ -29,13 +30,12 @@ AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visib
 _LEAST_SHARE = 0.03  # of the work, before what is done foretells what remains
 
 
-def teller(progress: gr.Progress) -> Callable[..., None]:
-    """What the package calls with (stage, share of the work) and, where it knows, the seconds that remain."""
+def teller(progress: gr.Progress) -> Tell:
+    """Shows the stage, the share of the work that is done and, as far as that foretells it, the time that remains."""
     start = time.monotonic()
 
-    def tell(stage: str, share: float, left: float | None = None) -> None:
-        if left is None and share >= _LEAST_SHARE:
-            left = (time.monotonic() - start) / share * (1 - share)
+    def tell(stage: str, share: float) -> None:
+        left = (time.monotonic() - start) / share * (1 - share) if share >= _LEAST_SHARE else 0.0
         progress(share, desc=stage.capitalize() + (f" · about {duration(left)} left" if left else ""))
 
     return tell
@@ -59,7 +59,7 @@ def stoppable(
     outputs: Sequence[Any],
     show_progress_on: Any,
 ) -> None:
-    """Let `start` run `work(stopped, progress, *inputs)`, and `stop` make `stopped` return true."""
+    """Let `start` run `work(progress, *inputs)`, and `stop` stop that progress."""
 
     def owner(request: gr.Request) -> str:
         return f"{request.session_hash}/{tab}"
@@ -76,7 +76,7 @@ def stoppable(
     def on_work(request: gr.Request, *values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         with studio.jobs.running(owner(request)) as stopped:
             try:
-                return work(stopped.is_set, teller(progress), *values)
+                return work(Progress(teller(progress), stopped.is_set), *values)
             except Cancelled as cancelled:
                 gr.Info(str(cancelled), title="Stopped")
                 return gr.skip()

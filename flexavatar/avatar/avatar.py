@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,10 @@ AVATAR_SUFFIXES = (".flexavatar", ".ply", ".splat", ".spz", ".png", ".mp4")
 THUMBNAIL_SIZE = 256
 
 
+def _no_thumbnail() -> np.ndarray:
+    return np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8)
+
+
 @dataclass(frozen=True)
 class NetworkCode:
     """A person as a network sees them, and the network that can decode it."""
@@ -53,7 +57,7 @@ class Avatar:
     rest: Tensor  # [52] blendshapes that this person's resting face has on the rig
     colors: Tensor  # [G, 3] RGB 0..1
     opacities: Tensor  # [G] 0..1
-    thumbnail: np.ndarray  # uint8 [256, 256, 3]
+    thumbnail: np.ndarray = field(default_factory=_no_thumbnail)  # uint8 [256, 256, 3]
     metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
     network: NetworkCode | None = None  # what a network knows beyond the rig avatar
     volume: Tensor | None = None  # [V] metres that hair raises the rig's vertices; see flexavatar.rig.hair_displacement
@@ -145,6 +149,10 @@ class Avatar:
         expression = expression or Expression.neutral()
         camera = fixed_to_torso(camera or Camera.orbit(yaw, pitch, size), expression)
         return draw(self.to(torch_device(device)), expression, camera, background).pixels()
+
+    def with_thumbnail(self, device: Device = "auto") -> Avatar:
+        """The same with a picture of itself, drawn on `device`."""
+        return replace(self, thumbnail=self.render(size=THUMBNAIL_SIZE, device=device))
 
     def turntable(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexavatar.errors import CannotWrite
+from flexavatar.progress import Progress
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
@@ -62,7 +63,8 @@ def check_folder(path: Path) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
+def progress_bar(stop: Callable[[], bool] | None = None) -> Iterator[Progress]:
+    """Shows how far the work is; it asks `stop`."""
     from tqdm import tqdm
 
     # `smoothing` 0: the remaining time is estimated from all that is done, as the stages differ in their rates.
@@ -73,7 +75,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
             bar.set_description_str(stage, refresh=False)
             bar.update(100 * fraction - bar.n)
 
-        yield report
+        yield Progress(report, stop)
 
 
 def path_with(*suffixes: str) -> Callable[[str], Path]:

@@ -67,8 +67,8 @@ def _run(args: argparse.Namespace) -> Result:
         check_folder(path)
     start = time.perf_counter()
     pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision, args.matte)
-    with progress_bar() as report, pipeline:
-        avatar, told = _made(pipeline, args, report)
+    with progress_bar() as progress, pipeline:
+        avatar, told = _made(pipeline, args, progress)
     created = time.perf_counter() - start
     avatar.save(args.output)
     written = [args.output, *write_exports(avatar, exports, None, pipeline.device)]
@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> Result:
     }
 
 
-def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, report: Progress) -> tuple[Avatar, Result]:
+def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, progress: Progress) -> tuple[Avatar, Result]:
     """The avatar, and for several photos or a video what it was made of."""
     from flexavatar.pipeline import is_video
 
@@ -89,9 +89,9 @@ def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, report: Progre
     if video and len(args.source) > 1:
         raise UsageError("Give one video, or photos; not a video with other files.")
     if len(args.source) == 1 and not video:
-        return pipeline.create(args.source[0], args.face, report, args.quality), {}
+        return pipeline.create(args.source[0], args.face, progress, args.quality), {}
     source = args.source[0] if video else args.source
-    made = pipeline.capture(source, args.quality, lambda stage, share, left: report(stage, share), face=args.face)
+    made = pipeline.capture(source, args.quality, progress, args.face)
     told: Result = {"used": len(made.used), "held out": len(made.held_out)}
     if made.dropped:
         told["dropped"] = [f"{name}: {reason}" for name, reason in made.dropped.items()]

@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> Result:
         check_folder(path)
     device = resolve_device(args.device)
     avatar = Avatar.load(args.avatar)
-    with progress_bar() as report, _interruptible() as stopped:
+    with _interruptible() as stopped, progress_bar(stopped) as progress:
         driven = drive(
             avatar,
             args.driver,
@@ -89,8 +89,7 @@ def _run(args: argparse.Namespace) -> Result:
             size=args.size,
             face=args.face,
             device=device,
-            progress=report,
-            cancelled=stopped,
+            progress=progress,
         )
     for warning in driven.motion.warnings:
         sys.stderr.write(f"flexavatar: {warning}\n")

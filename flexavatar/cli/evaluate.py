@@ -18,11 +18,12 @@ from flexavatar.cli.common import (
     progress_bar,
 )
 from flexavatar.pipeline import DEFAULT_MODEL
+from flexavatar.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from flexavatar.evaluation.measured import Maker, Measured, Report
+    from flexavatar.evaluation.measured import Maker, Measured
     from flexavatar.tracking import FaceTracker
 
 SHEET_WIDTH = 1152  # pixels
@@ -70,8 +71,8 @@ def _run(args: argparse.Namespace) -> Result:
     if args.output is not None:
         check_folder(args.output)
     pipeline = FlexAvatarPipeline.from_pretrained(args.model, args.device, args.revision)
-    with progress_bar() as report, pipeline, FaceTracker(args.matte) as tracker:
-        measured = _measured(args, lambda photo: pipeline.build(photo, quality=args.quality), tracker, report)
+    with progress_bar() as progress, pipeline, FaceTracker(args.matte) as tracker:
+        measured = _measured(args, lambda photo: pipeline.build(photo, quality=args.quality), tracker, progress)
     groups = {str(name): row for name, row in means_by(measured.rows, measured.group).items()}
     name = (args.avatar or Path(args.model)).name
     if pipeline.fits and args.avatar is None:
@@ -111,21 +112,21 @@ def _smaller(sheet: np.ndarray) -> np.ndarray:
     return cv2.resize(sheet, (SHEET_WIDTH, round(height * SHEET_WIDTH / width)), interpolation=cv2.INTER_AREA)
 
 
-def _measured(args: argparse.Namespace, make: Maker, tracker: FaceTracker, report: Report) -> Measured:
+def _measured(args: argparse.Namespace, make: Maker, tracker: FaceTracker, progress: Progress) -> Measured:
     if args.video is not None:
         from flexavatar.avatar import Avatar
         from flexavatar.evaluation.video import self_reenactment
 
         avatar = Avatar.load(args.avatar) if args.avatar is not None else None
-        return self_reenactment(args.video, make, tracker, avatar, args.frames, report)
+        return self_reenactment(args.video, make, tracker, avatar, args.frames, progress)
     if args.synthetic:
         from flexavatar.evaluation.synthetic import evaluate_synthetic
         from flexavatar.synthetic import HeadAssets
 
-        return evaluate_synthetic(make, tracker, HeadAssets.load(), range(args.heads), report)
+        return evaluate_synthetic(make, tracker, HeadAssets.load(), range(args.heads), progress)
     from flexavatar.evaluation.portraits import evaluate_portraits
 
-    return evaluate_portraits(make, tracker, _photos(args.portraits, args.count), report)
+    return evaluate_portraits(make, tracker, _photos(args.portraits, args.count), progress)
 
 
 def _photos(folder: Path, count: int) -> list[Path]:

@@ -27,6 +27,6 @@ def _run(args: argparse.Namespace) -> Result:
         sys.stderr.write(f"FLEX-1 is licensed under {LICENSE}. Accept? [yes/no] ")
         sys.stderr.flush()
         accepted = sys.stdin.readline().strip().lower() == "yes"
-    with progress_bar() as report:
-        files = fetch_flex1(args.folder, accepted, report)
+    with progress_bar() as progress:
+        files = fetch_flex1(args.folder, accepted, progress)
     return {"files": [str(file) for file in files]}

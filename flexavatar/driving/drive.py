@@ -14,8 +14,9 @@ from flexavatar.driving.pictures import beside, pictures
 from flexavatar.errors import Cancelled, CannotWrite
 from flexavatar.io.videos import read_video_frames
 from flexavatar.motion.motion import Motion
-from flexavatar.motion.record import Cancel, Progress, motion_from_video
+from flexavatar.motion.record import Progress, motion_from_video
 from flexavatar.motion.transfer import Transfer, transferred
+from flexavatar.progress import Tell
 from flexavatar.settings import WHITE, Color
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Driven:
     path: Path
     motion: Motion  # of the driver, before the transfer to the avatar; `motion.warnings` are for the user
     fps: float
-    stopped: bool = False  # `cancelled` ended it: path and motion end where it did
+    stopped: bool = False  # the caller ended it: path and motion end where it did
 
     @property
     def frames(self) -> int:
@@ -56,8 +57,7 @@ def drive(
     face: int = 0,
     device: Device = "auto",
     tracker: FaceTracker | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress | Tell | None = None,
 ) -> Driven:
     """Write a video of `avatar` moving like `driver`: a Motion, a video, a motion file (.csv, .json) or a clip's name.
 
@@ -68,19 +68,20 @@ def drive(
     is followed, as in `motion_from_video`.
 
     Memory does not grow with the length of the driver, apart from the numbers of its motion. Long motions are drawn
-    from a baked avatar where that shows the same (`driving.baked.playable`). Once `cancelled` returns true, what has
-    been drawn so far is kept as a video that ends there.
+    from a baked avatar where that shows the same (`driving.baked.playable`). When `progress` stops the work, what
+    has been drawn so far is kept as a video that ends there.
 
     Raises UnreadableVideo, NoFaceFound, BadMotionFile, CannotWrite, and Cancelled if nothing had been drawn yet.
     """
     from flexavatar.motion.files import is_video
 
     _check(path, background, side_by_side, not isinstance(driver, Motion) and is_video(driver))
-    motion, film = driver_motion(driver, face, tracker, progress, cancelled)
+    progress = Progress.of(progress)  # so that animating knows of a stop while tracking
+    motion, film = driver_motion(driver, face, tracker, progress)
     return animate(
         avatar, motion, path, film, transfer=transfer, head_motion=head_motion, smooth=smooth,
         side_by_side=side_by_side, background=background, size=size, yaw=yaw, sound=sound,
-        device=device, progress=progress, cancelled=cancelled,
+        device=device, progress=progress,
     )  # fmt: skip
 
 
@@ -88,8 +89,7 @@ def driver_motion(
     driver: Motion | str | Path,
     face: int = 0,
     tracker: FaceTracker | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress | Tell | None = None,
 ) -> tuple[Motion, Path | None]:
     """The first half of `drive`: the driver's motion, and the video that it was tracked in, if any."""
     from flexavatar.motion.files import is_video, read_driver
@@ -98,9 +98,8 @@ def driver_motion(
         return driver, None
     if not is_video(driver):
         return read_driver(driver), None
-    report = progress or _ignore
-    told = lambda stage, done: report(stage, _TRACKING_SHARE * done)  # noqa: E731
-    return motion_from_video(driver, tracker, face=face, progress=told, cancelled=cancelled), Path(driver)
+    tracking = Progress.of(progress).part(0, _TRACKING_SHARE)
+    return motion_from_video(driver, tracker, face=face, progress=tracking), Path(driver)
 
 
 def animate(
@@ -118,29 +117,27 @@ def animate(
     yaw: float = 0.0,
     sound: bool = True,
     device: Device = "auto",
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress | Tell | None = None,
 ) -> Driven:
     """The second half of `drive`: the video of an avatar with a motion, which may come from a `film`."""
     from flexavatar.io import write_video
 
     _check(path, background, side_by_side, film is not None)
-    report = progress or _ignore
-    tracking = _TRACKING_SHARE if film is not None else 0.0
+    progress = Progress.of(progress)
+    animating = progress.part(_TRACKING_SHARE if film is not None else 0.0, 1.0)
     smooth = film is not None if smooth is None else smooth
     moving = transferred(motion, avatar.rest, transfer, head_motion, smooth)
     drawn = 0
 
     def frames() -> Iterator[np.ndarray]:
         nonlocal drawn
-        report("preparing the avatar", tracking)
+        animating.tell("preparing the avatar", 0.0)
         decoder = playable(avatar, moving, device)
         for frame in pictures(decoder, moving.expressions(), size, yaw, background, device):
-            if cancelled is not None and cancelled():
+            if not animating("animating the avatar", drawn / len(moving)):
                 if not drawn:
                     raise Cancelled("Driving the avatar was cancelled before any of it was drawn.")
                 return
-            report("animating the avatar", tracking + (1 - tracking) * drawn / len(moving))
             yield frame
             drawn += 1
 
@@ -148,7 +145,7 @@ def animate(
     if side_by_side and film is not None:
         shown = beside(read_video_frames(film, motion.fps), shown, size)
     write_video(path, shown, motion.fps, film if sound else None)
-    report("done", 1.0)
+    progress.tell("done", 1.0)
     stopped = drawn < len(motion)
     if stopped:
         text = f"Stopped after {drawn / motion.fps:.1f} of {motion.seconds:.1f} seconds."
@@ -164,7 +161,3 @@ def _check(path: str | Path, background: Color | None, side_by_side: bool, is_fi
         )
     if side_by_side and not is_film:
         raise ValueError("Only a video can be shown side by side with the avatar.")
-
-
-def _ignore(stage: str, done: float) -> None:
-    pass

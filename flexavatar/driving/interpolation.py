@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
+from flexavatar.avatar import Avatar, NetworkCode
 from flexavatar.avatar.residuals import Residuals
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
+from flexavatar.progress import Progress, Tell
 from flexavatar.rig import Rig
 from flexavatar.rotations import nearest_rotation
 from flexavatar.settings import Device, torch_device
@@ -42,8 +42,7 @@ def interpolate(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
     whole = [avatar for avatar, weight in zip(avatars, weights, strict=True) if weight >= 1]
     if whole:
         return whole[0]
-    mixed = _mixed(avatars, weights)
-    return replace(mixed, thumbnail=mixed.render(size=THUMBNAIL_SIZE, device="cpu"))
+    return _mixed(avatars, weights).with_thumbnail("cpu")
 
 
 def morph(
@@ -56,15 +55,14 @@ def morph(
     size: int = 512,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     device: Device = "auto",
-    progress: Callable[[float], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | Tell | None = None,
 ) -> None:
     """Write an MP4 that goes from each avatar to the next, `seconds` for each step, eased at both ends.
 
     `expressions` are the keys of the expression (one an avatar, neutral by default) and are interpolated with it,
     like the camera, which goes `turn` degrees around the head in all.
 
-    Raises ValueError without two avatars, CannotWrite, or Cancelled when `cancelled` says so: nothing is written then.
+    Raises ValueError without two avatars, CannotWrite, or Cancelled when `progress` stops it: nothing is written then.
     """
     from flexavatar.io import write_video
 
@@ -76,10 +74,12 @@ def morph(
     count = max(2, round(seconds * fps))
     total = count * (len(avatars) - 1) + 1
 
+    told = Progress.of(progress)
+
     def frames() -> Iterator[np.ndarray]:
         keyed = [avatar.to(torch_device(device)) for avatar in avatars]
         for frame in range(total):
-            if cancelled is not None and cancelled():
+            if not told("drawing the morph", frame / total):
                 raise Cancelled("The morph was stopped; nothing was written.")
             step = min(frame // count, len(avatars) - 2)
             share = _eased((frame - step * count) / count)
@@ -88,10 +88,9 @@ def morph(
             expression = mix_expressions(keys[step : step + 2], pair)
             camera = Camera.orbit(turn * frame / (total - 1), 0, size)
             yield avatar.render(expression, camera=camera, background=background, device=device)
-            if progress is not None:
-                progress((frame + 1) / total)
 
     write_video(path, frames(), fps)
+    told.tell("done", 1.0)
 
 
 def mix_expressions(expressions: Sequence[Expression], weights: Sequence[float]) -> Expression:

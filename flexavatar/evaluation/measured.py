@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from flexavatar.tracking import TrackedFace
 
 Maker = Callable[["TrackedFace"], "Avatar"]  # any way to make an avatar of a tracked photo
-Report = Callable[[str, float], None]  # (name of the stage, share of the work that is done, 0..1)
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,3 @@ class Measured:
     group: str  # key of the rows by which means are told apart
     sheet: np.ndarray  # uint8 [H, W, 3], what was compared
     left_out: tuple[str, ...] = ()  # pictures that could not be used, and why
-
-
-def quiet(stage: str, done: float) -> None:
-    """A `Report` that tells nobody."""

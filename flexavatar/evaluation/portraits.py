@@ -12,11 +12,12 @@ from torch import Tensor
 from flexavatar.errors import FlexAvatarError, NoFaceFound
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.faces import as_pixels, compare_motion, see_face
-from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
+from flexavatar.evaluation.measured import Maker, Measured
 from flexavatar.evaluation.metrics import csim, detail, perceptual, shows_through
 from flexavatar.evaluation.table import Row
 from flexavatar.io.images import read_image
 from flexavatar.metrics import psnr, ssim
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.held_out import MEASURED_SIZE, draw_view, expression_of, over_white
 from flexavatar.reconstruction.observation import observe_face
 from flexavatar.rig import Rig
@@ -30,7 +31,9 @@ INPUT, BUST, CLOSE, REENACTED = "input view", "input view, bust", "close-up", "c
 DETAIL_SIZE = 512  # pixels: of the tracked photo
 
 
-def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path], report: Report = quiet) -> Measured:
+def evaluate_portraits(
+    make: Maker, tracker: FaceTracker, photos: Sequence[Path], progress: Progress | None = None
+) -> Measured:
     """Measure a way of making avatars on portraits; rows are told apart by "view".
 
     "input view": the photo's camera and expression, over white at 256 px; PSNR and SSIM inside the photo's matte.
@@ -42,10 +45,11 @@ def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path]
 
     Raises NoFaceFound if no portrait can be tracked; some that cannot are left out.
     """
+    progress = progress or Progress()
     tracked: dict[str, TrackedFace] = {}
     left_out: list[str] = []
     for i, path in enumerate(photos):
-        report("tracking portraits", 0.3 * i / len(photos))
+        progress("tracking portraits", 0.3 * i / len(photos))
         try:
             tracked[path.name] = tracker.track_image(read_image(path), "largest")
         except FlexAvatarError as error:
@@ -56,7 +60,7 @@ def evaluate_portraits(make: Maker, tracker: FaceTracker, photos: Sequence[Path]
         )
     names, rows, sheet = list(tracked), [], []
     for i, name in enumerate(names):
-        report("portraits", 0.3 + 0.7 * i / len(names))
+        progress("portraits", 0.3 + 0.7 * i / len(names))
         photo, driver = tracked[name], tracked[names[(i + 1) % len(names)]]
         avatar = make(photo)
         measured, shown = _portrait(avatar, photo, driver, tracker)

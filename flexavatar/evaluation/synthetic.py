@@ -13,10 +13,11 @@ from torch import Tensor
 from flexavatar.avatar.drawing import draw
 from flexavatar.camera import Camera
 from flexavatar.evaluation.faces import as_pixels, compare_faces, see_face
-from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
+from flexavatar.evaluation.measured import Maker, Measured
 from flexavatar.evaluation.metrics import matte_iou
 from flexavatar.evaluation.table import Row
 from flexavatar.metrics import psnr, ssim
+from flexavatar.progress import Progress
 from flexavatar.synthetic import HeadAssets, SyntheticHeads, sample_expression, tracked_face
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def evaluate_synthetic(
     tracker: FaceTracker,
     assets: HeadAssets,
     numbers: Iterable[int] = range(32),
-    report: Report = quiet,
+    progress: Progress | None = None,
 ) -> Measured:
     """Measure a way of making avatars on heads of the "eval" split, which share no hair style and no face with "train".
 
@@ -41,10 +42,11 @@ def evaluate_synthetic(
     so that hair that is missing counts. AKD and CSIM are those of faces found in both pictures; "faces" is the share
     of target views with a face in which the avatar's view has one, too.
     """
+    progress = progress or Progress()
     heads = SyntheticHeads(assets, "eval")
     rows, sheet, todo = [], [], list(numbers)
     for done, number in enumerate(todo):
-        report("synthetic heads", done / len(todo))
+        progress("synthetic heads", done / len(todo))
         head, generator = heads[number], heads.generator(number, "evaluation")
         photo = tracked_face(head, sample_expression(generator))
         avatar = make(photo)

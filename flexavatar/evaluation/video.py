@@ -10,12 +10,13 @@ import torch
 
 from flexavatar.errors import NoFaceFound
 from flexavatar.evaluation.faces import as_pixels, compare_faces, compare_motion, see_face
-from flexavatar.evaluation.measured import Maker, Measured, Report, quiet
+from flexavatar.evaluation.measured import Maker, Measured
 from flexavatar.evaluation.table import Row
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.metrics import psnr, ssim
 from flexavatar.motion import motion_from_tracked, transferred
 from flexavatar.motion.record import driver_fps
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.held_out import draw_view, over_white
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def self_reenactment(
     tracker: FaceTracker,
     avatar: Avatar | None = None,
     frames: int = 60,
-    report: Report = quiet,
+    progress: Progress | None = None,
 ) -> Measured:
     """Measure an avatar against `frames` frames spread evenly over a clip of the same person.
 
@@ -43,6 +44,7 @@ def self_reenactment(
 
     Raises UnreadableVideo, and NoFaceFound if no frame, or not the first one, shows a face.
     """
+    progress = progress or Progress()
     info = read_video_info(video)
     fps = driver_fps(video)
     wanted = frames + (avatar is None)
@@ -51,7 +53,7 @@ def self_reenactment(
     pictures = islice(read_video_frames(video, fps), wanted)
     if avatar is None:
         first = next(pictures)
-        report("creating the avatar", 0.0)
+        progress("creating the avatar", 0.0)
         avatar = make(tracker.track_image(first, "largest"))
         start = 1
     else:
@@ -59,7 +61,7 @@ def self_reenactment(
     views: list[TrackedFace | None] = []
     for look in tracker.follow(pictures):
         views.append(tracker.track_looks([look], shape=avatar.shape)[0] if look is not None else None)
-        report("tracking the clip", 0.1 + 0.4 * len(views) / wanted)
+        progress("tracking the clip", 0.1 + 0.4 * len(views) / wanted)
     if not any(views):
         raise NoFaceFound("No frame of the clip shows a face to compare with. Use a longer clip that shows the face.")
     motion = transferred(motion_from_tracked(views, fps), avatar.rest, "absolute", smooth=False)
@@ -67,7 +69,7 @@ def self_reenactment(
     for i, (view, expression) in enumerate(zip(views, motion.expressions(), strict=True)):
         if view is None:
             continue
-        report("comparing", 0.5 + 0.5 * i / len(views))
+        progress("comparing", 0.5 + 0.5 * i / len(views))
         target, matte = over_white(view)
         drawn = draw_view(avatar, view, expression)
         rendered, real = see_face(tracker, as_pixels(drawn)), see_face(tracker, as_pixels(target))

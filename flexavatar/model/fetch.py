@@ -6,12 +6,13 @@ import hashlib
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
 from flexavatar.errors import FlexAvatarError
+from flexavatar.progress import Progress, Tell
 
 logger = logging.getLogger(__name__)
 LICENSE = "CC BY-NC 4.0 (non-commercial; https://creativecommons.org/licenses/by-nc/4.0/)"
@@ -46,16 +47,16 @@ FLEX1_FILES = (
 def fetch_flex1(
     folder: Path,
     accept_license: bool = False,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | Tell | None = None,
     files: Sequence[RemoteFile] = FLEX1_FILES,
 ) -> list[Path]:
-    """Weights and template into `folder`; `progress(name, fraction)`. Raises LicenseNotAccepted, FetchFailed."""
+    """Weights and template into `folder`; `progress` hears of each file. Raises LicenseNotAccepted, FetchFailed."""
     if not accept_license:
         raise LicenseNotAccepted(f"FLEX-1 is licensed under {LICENSE}. Pass accept_license=True if you accept that.")
-    return [_fetch(file, folder / file.name, progress or (lambda name, fraction: None)) for file in files]
+    return [_fetch(file, folder / file.name, Progress.of(progress)) for file in files]
 
 
-def _fetch(file: RemoteFile, target: Path, progress: Callable[[str, float], None]) -> Path:
+def _fetch(file: RemoteFile, target: Path, progress: Progress) -> Path:
     if target.exists():
         _check(file, target)
         return target
@@ -73,7 +74,7 @@ def _fetch(file: RemoteFile, target: Path, progress: Callable[[str, float], None
     return target
 
 
-def _download(file: RemoteFile, part: Path, progress: Callable[[str, float], None]) -> None:
+def _download(file: RemoteFile, part: Path, progress: Progress) -> None:
     start = part.stat().st_size if part.exists() else 0
     if file.size is not None and start == file.size:
         return

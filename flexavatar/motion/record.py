@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.motion.gaps import bridged
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import BLINKS
+from flexavatar.progress import Progress, Tell
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop
 from flexavatar.tracking.fit import LandmarkFit, fit_landmarks
 from flexavatar.tracking.people import Followed
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker, TrackedFace
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, float], None]  # (name of the stage, share of all work that is done, 0..1)
-Cancel = Callable[[], bool]  # asked between frames; true stops the work
 
 MOST_FPS = 60.0
 USUAL_FPS = 30.0  # for files that name no rate, or that of their clock (browsers' recordings say 1000)
@@ -61,8 +59,7 @@ def motion_from_video(
     tracker: FaceTracker | None = None,
     fps: float | None = None,
     face: int = 0,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress | Tell | None = None,
 ) -> Motion:
     """The motion of one person of a video, at its own frame rate (at most 60) or at `fps`.
 
@@ -76,17 +73,16 @@ def motion_from_video(
 
     if tracker is None:
         with FaceTracker() as own:
-            return motion_from_video(path, own, fps, face, progress, cancelled)
+            return motion_from_video(path, own, fps, face, progress)
     fps = fps or driver_fps(path)
     total = max(read_video_info(path).duration * fps, 1)
-    report = progress or (lambda stage, done: None)
+    progress = Progress.of(progress)
     person = Followed(face)
 
     def watched() -> Iterator[np.ndarray]:
         for number, frame in enumerate(read_video_frames(path, fps)):
-            if cancelled is not None and cancelled():
+            if not progress("tracking the driver", number / total):
                 raise Cancelled("Tracking the driver was cancelled.")
-            report("tracking the driver", min(number / total, 1.0))
             yield frame
 
     motion = _fitted(tracker, map(_observe, tracker.follow(watched(), person)), fps)

@@ -1,10 +1,8 @@
-"""Several photos or a video -> one avatar: frames are chosen, people compared, views tracked together and merged."""
+"""Views of a person -> avatar: frames are chosen, people compared, views tracked together, merged, encoded, refined."""
 
-from flexavatar.reconstruction.capture import Capture, capture
-from flexavatar.reconstruction.rig_avatar import create_capture_avatar
+from flexavatar.reconstruction.capture import Capture, Recipe, capture
 from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
 from flexavatar.reconstruction.views import NothingUsable, Observations, View, observe_photos, observe_video
-from flexavatar.settings import Quality
 from flexavatar.tracking.people import DifferentPeople
 
 __all__ = [
@@ -13,10 +11,9 @@ __all__ = [
     "DifferentPeople",
     "NothingUsable",
     "Observations",
-    "Quality",
+    "Recipe",
     "View",
     "capture",
-    "create_capture_avatar",
     "estimate_seconds",
     "observe_photos",
     "observe_video",

@@ -1,38 +1,86 @@
-"""Several photos or a video in, an avatar out, with an account of what it was made from."""
+"""From tracked views to an avatar; and several photos or a video in, an avatar out, with an account of how."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from flexavatar import __version__
+from flexavatar.avatar import Avatar
 from flexavatar.io.videos import read_video_info
+from flexavatar.model.source import NetworkSource
+from flexavatar.progress import Progress, Tell
 from flexavatar.reconstruction.held_out import likeness_to
-from flexavatar.reconstruction.progress import FITTING, Cancel, Progress, Reporter
-from flexavatar.reconstruction.rig_avatar import create_capture_avatar
+from flexavatar.reconstruction.network_avatar import (
+    create_network_avatar,
+    fit_seconds,
+    fit_steps,
+    gpu_seconds,
+    observe,
+)
+from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
-from flexavatar.reconstruction.views import NothingUsable, Observations, observe_photos, observe_video
-from flexavatar.settings import Quality, torch_device
-
-if TYPE_CHECKING:
-    from flexavatar.avatar import Avatar
-    from flexavatar.settings import Device, FaceChoice, Photo
-    from flexavatar.tracking import FaceTracker
+from flexavatar.reconstruction.views import NothingUsable, observe_photos, observe_video
+from flexavatar.settings import Device, FaceChoice, Photo, Quality, torch_device
+from flexavatar.tracking import FaceTracker, TrackedFace
 
 log = logging.getLogger(__name__)
 
+FITTED_FROM = 0.05  # share of `Recipe.make` that is done when a network's avatar is fitted
+TRACKED, MERGED = 0.85, 0.95  # shares of a capture, less the fitting, that are done by then
+SEVERAL = 2  # views, or more
+
+# (work, seconds on a GPU, progress, device) -> what work(progress=, device=) makes
+Compute = Callable[[Callable[..., Any], float, Progress, Device], Any]
+
+
+def compute_here(work: Callable[..., Any], seconds: float, progress: Progress, device: Device) -> Any:
+    """Where no GPU has to be borrowed for the work."""
+    return work(progress=progress, device=device)
+
 
 @dataclass(frozen=True)
-class Build:
-    """A way of making the avatar of what was observed, other than the rig's."""
+class Recipe:
+    """How avatars are made of tracked views: the one road from there on, for one photo as for many views."""
 
-    make: Callable[[Observations, CaptureSettings, Callable[[float], object]], Avatar]  # it tells the share it has done
-    seconds: float  # that it takes on 2 idle cores
+    network: NetworkSource | None = None  # None: the rig avatar
+    quality: Quality = "balanced"
+    device: Device = "cpu"  # where the network computes its part; avatars always lie on the CPU
+    compute: Compute = field(default=compute_here)
+
+    @property
+    def seconds(self) -> float:
+        """What fitting a network's avatar to several views takes on 2 idle cores."""
+        return 0.0 if self.network is None else fit_seconds(self.quality, SEVERAL)
+
+    def make(
+        self,
+        views: Sequence[TrackedFace],
+        base: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        texture_views: int = 24,
+        progress: Progress | None = None,
+    ) -> Avatar:
+        """The avatar of views that share one shape; it has the light of `views[base]`. `settings` go into its file.
+
+        Raises ModelUnavailable or BadCheckpoint.
+        """
+        progress = progress or Progress()
+        progress.tell("unwrapping" if len(views) == 1 else "merging views", 0.0)
+        about = {"flexavatar": __version__, **(settings or {})}
+        rig_avatar, photo = create_rig_avatar(views, base, texture_views, about, volume=self.network is None)
+        if self.network is None:
+            return rig_avatar.with_thumbnail("cpu")
+        steps = fit_steps(self.quality, len(views))
+        observation = observe(views[base], rig_avatar, photo)
+        work = functools.partial(create_network_avatar, self.network, rig_avatar, observation, list(views), base, steps)
+        return self.compute(work, gpu_seconds(steps), progress.part(FITTED_FROM, 1.0), self.device)
 
 
 @dataclass(frozen=True)
@@ -52,49 +100,53 @@ class Capture:
 def capture(
     source: Sequence[Photo] | str | Path,
     settings: CaptureSettings | Quality = "balanced",
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress | Tell | None = None,
     tracker: FaceTracker | None = None,
     face: FaceChoice = None,
-    build: Build | None = None,
-    device: Device = "auto",
+    recipe: Recipe = Recipe(),
+    measured_on: Device = "auto",
 ) -> Capture:
     """The avatar of the person in several photos, or in the video at a path.
 
-    Photos are whatever `read_image` takes; `face` says which one in photos of several people. `build` makes the
-    avatar of the tracked views, by default the rig avatar; it is measured on `device`. `progress` hears of the stage,
-    the share of the work that is done and the seconds that remain. When `cancelled` returns true, the avatar is made
-    of what is tracked by then.
+    Photos are whatever `read_image` takes; `face` says which one in photos of several people. `recipe` makes the
+    avatar of the tracked views, by default the rig avatar; it is measured on the device `measured_on`. When `progress`
+    stops the work, the avatar is made of what is tracked by then.
 
     Raises NothingUsable (with each picture's reason), DifferentPeople, NoFaceFound, UnreadableVideo, or Cancelled
     when stopped before a face was seen.
     """
-    from flexavatar.tracking import FaceTracker
-
+    start = time.perf_counter()
     if not isinstance(settings, CaptureSettings):
         settings = CaptureSettings.of(settings)
     is_video = isinstance(source, str | Path)
     if not is_video and not source:
         raise NothingUsable("No photos were given. Give one photo or more of the same person.", {})
-    fitting = 0.0 if build is None else build.seconds
-    estimate = estimate_seconds(read_video_info(source) if is_video else len(source), settings) + fitting
-    report = Reporter(progress, cancelled, estimate, fitting)
+    estimate = estimate_seconds(read_video_info(source) if is_video else len(source), settings)
+    rest = estimate / (estimate + recipe.seconds)  # share of the work that is not fitting
+    progress = Progress.of(progress)
     with nullcontext(tracker) if tracker is not None else FaceTracker() as active:
+        seeing = progress.part(0, TRACKED * rest)
         if is_video:
-            seen = observe_video(source, settings, active, report)
+            seen = observe_video(source, settings, active, seeing)
         else:
-            seen = observe_photos(source, active, report, face)
-    report("merging views")
-    if build is None:
-        avatar = rig_avatar(seen, settings)
-    else:
-        avatar = build.make(seen, settings, functools.partial(report, FITTING))
-    report("measuring")
+            seen = observe_photos(source, active, seeing, face)
+    about = {
+        "base": seen.used[seen.base].source,
+        "used": [view.source for view in seen.used],
+        "held_out": [view.source for view in seen.held_out],
+        "dropped": seen.dropped,
+    }
+    faces = [view.face for view in seen.used]
+    made_by = MERGED * rest + 1 - rest
+    making = progress.part(TRACKED * rest, made_by)
+    avatar = recipe.make(faces, seen.base, about, settings.texture_views, making)
+    progress("measuring", made_by)
     psnr, ssim = None, None
     if seen.held_out:
-        psnr, ssim = likeness_to(avatar.to(torch_device(device)), [view.face for view in seen.held_out])
-    report("done")
-    log.info("captured %d views in %.1f s, PSNR %s", len(seen.used), report.seconds, psnr)
+        psnr, ssim = likeness_to(avatar.to(torch_device(measured_on)), [view.face for view in seen.held_out])
+    progress("done", 1.0)
+    seconds = time.perf_counter() - start
+    log.info("captured %d views in %.1f s, PSNR %s", len(seen.used), seconds, psnr)
     return Capture(
         avatar,
         tuple(view.source for view in seen.used),
@@ -102,19 +154,6 @@ def capture(
         seen.dropped,
         psnr,
         ssim,
-        report.seconds,
-        report.stopped,
+        seconds,
+        progress.stopped,
     )
-
-
-def rig_avatar(seen: Observations, settings: CaptureSettings, volume: bool = True) -> Avatar:
-    """The rig avatar of what was observed; `volume` as of `create_capture_avatar`."""
-    about = {
-        "flexavatar": __version__,
-        "base": seen.used[seen.base].source,
-        "used": [view.source for view in seen.used],
-        "held_out": [view.source for view in seen.held_out],
-        "dropped": seen.dropped,
-    }
-    faces = [view.face for view in seen.used]
-    return create_capture_avatar(faces, seen.base, settings.texture_views, about, volume)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -16,6 +16,7 @@ from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.metrics import PerceptualTerm, PhotometricWeights, l1, photometric_loss
 from flexavatar.model.flex_s import EncodedHead, FlexS
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.reconstruction.schedule import batches
 from flexavatar.render import render
@@ -61,13 +62,12 @@ def fit(
     observations: Sequence[FitObservation],
     settings: FitSettings = FitSettings(),
     perceptual: Sequence[PerceptualTerm] = (),
-    progress: Callable[[int, float], object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Minimise the photometric loss over the code.
 
-    All observations share an image size. `progress(step, loss)` is called after every step; when `cancelled()` says
-    so, the best code so far is returned. With the same seed and machine the result is the same.
+    All observations share an image size. When `progress`, which hears of every step, stops the work, the best code so
+    far is returned. With the same seed and machine the result is the same.
 
     Raises ValueError without observations or steps.
     """
@@ -104,9 +104,7 @@ def fit(
         loss.backward()
         optimiser.step()
         schedule.step()
-        if progress is not None:
-            progress(step + 1, losses[-1])
-        if cancelled is not None and cancelled():
+        if progress is not None and not progress("fitting", (step + 1) / settings.steps):
             stopped = "cancelled"
             break
         if step - progressed[0] >= max(settings.patience, window):
@@ -123,15 +121,14 @@ def fit_head(
     observations: Sequence[FitObservation],
     settings: FitSettings = FitSettings(),
     perceptual: Sequence[PerceptualTerm] = (),
-    progress: Callable[[int, float], object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[EncodedHead, FitResult]:
     """`fit` for one person (a batch of 1) of flex-s; the model's parameters must not ask for gradients."""
 
     def decode(code: Tensor, expressions: Tensor) -> Gaussians:
         return model.decode(head.repeated(code, len(expressions)), Expression.from_code(expressions))
 
-    result = fit(decode, head.code, observations, settings, perceptual, progress, cancelled)
+    result = fit(decode, head.code, observations, settings, perceptual, progress)
     return replace(head, code=result.code), result
 
 

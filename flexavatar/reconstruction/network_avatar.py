@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar, NetworkCode
+from flexavatar.avatar import Avatar, NetworkCode
 from flexavatar.camera import Camera
 from flexavatar.model.flex_s import FLEX_S, SHELL_CHANNELS, SHELLS, FlexSObservation
 from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.refine import RefineParams, refine, unrefined_residuals
 from flexavatar.reconstruction.rig_avatar import spread_views
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import outward_normals
 from flexavatar.settings import Device, Quality, to_device, torch_device
-from flexavatar.texture.unwrap import sample, unwrap
+from flexavatar.texture.unwrap import Unwrapped, sample
 from flexavatar.tracking import TrackedFace
 
 # Steps of the deformation, and of single Gaussians; of one photo.
@@ -51,44 +52,43 @@ def gpu_seconds(steps: tuple[int, int]) -> float:
 def create_network_avatar(
     source: NetworkSource,
     rig_avatar: Avatar,
+    observation: FlexSObservation,
     views: Sequence[TrackedFace],
     base: int = 0,
     steps: tuple[int, int] = STEPS["balanced"],
-    progress: Callable[[float], object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
     device: Device = "cpu",
 ) -> Avatar:
-    """The avatar that the network makes of `views[base]`, refined to all views in `steps` (0: not at all).
+    """The avatar that the network makes of what was observed of `views[base]`, refined to all views in `steps`.
 
-    Made on `device`, and returned on the CPU. `rig_avatar` is of the same views. `progress` hears of the share of the
-    steps that are done; when `cancelled` says so, the rest of them is skipped. Raises ModelUnavailable or
-    BadCheckpoint.
+    Made on `device`, and returned on the CPU. `rig_avatar` is of the same views; 0 steps are no refining. When
+    `progress` stops the work, the rest of the steps is skipped. Raises ModelUnavailable or BadCheckpoint.
     """
     made = rig_avatar.to(torch_device(device))
     with torch.no_grad():
-        head = load_network(source, made.device).encode(to_device(observe(views[base], rig_avatar), made.device))
+        head = load_network(source, made.device).encode(to_device(observation, made.device))
     made = replace(made, network=NetworkCode(head.code[0], head.detail[0], source))
     done = 0.0
 
-    def report(share: float) -> None:
+    def count(stage: str, share: float) -> None:
         nonlocal done
         done = share
         if progress is not None:
-            progress(share)
+            progress.tell(stage, share)
 
+    counted = Progress(count, None if progress is None else progress.asked_to_stop)
     if sum(steps):
         chosen = [views[i] for i in spread_views(views, base, MOST_VIEWS)]
         params = RefineParams(deform_steps=steps[0], steps=steps[1])
-        residuals = refine(made, chosen, 0, params, report, cancelled)
+        residuals = refine(made, chosen, 0, params, counted)
     else:
         residuals = unrefined_residuals(made)
     metadata = {**rig_avatar.metadata, "model": source.name, "fitting_steps": round(done * sum(steps))}
-    avatar = replace(made.to("cpu"), residuals=residuals, metadata=metadata)
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device=device))
+    return replace(made.to("cpu"), residuals=residuals, metadata=metadata).with_thumbnail(device)
 
 
-def observe(tracked: TrackedFace, avatar: Avatar) -> FlexSObservation:
-    """What flex-s is given of one tracked photo and its rig avatar, as a batch of one."""
+def observe(tracked: TrackedFace, avatar: Avatar, photo: Unwrapped) -> FlexSObservation:
+    """What flex-s is given of one tracked photo, unwrapped onto the bare rig, and its rig avatar, as a batch of one."""
     alpha = torch.from_numpy(tracked.matte)
     image = torch.from_numpy(tracked.image).permute(2, 0, 1) / 255
     image = image * alpha + (1 - alpha)
@@ -97,7 +97,7 @@ def observe(tracked: TrackedFace, avatar: Avatar) -> FlexSObservation:
     return FlexSObservation(
         images=torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True),
         camera=Camera(camera.world_to_camera[None], camera.intrinsics[None], camera.width, camera.height),
-        shells=photo_shells(tracked, Rig.load())[None],
+        shells=photo_shells(tracked, photo, Rig.load())[None],
         shape=avatar.shape[None],
         rest=avatar.rest[None],
         colors=avatar.colors[None],
@@ -105,7 +105,7 @@ def observe(tracked: TrackedFace, avatar: Avatar) -> FlexSObservation:
     )
 
 
-def photo_shells(tracked: TrackedFace, rig: Rig) -> Tensor:
+def photo_shells(tracked: TrackedFace, photo: Unwrapped, rig: Rig) -> Tensor:
     """Features [18, 256, 256], 0 where the atlas has no surface.
 
     For every shell the photo's RGB times the matte, and the matte; then the trust of the unwrapped photo
@@ -124,6 +124,6 @@ def photo_shells(tracked: TrackedFace, rig: Rig) -> Tensor:
         features[4 * i : 4 * i + 4] = np.moveaxis(sample(cutout, pixel) * (inside & valid)[..., None], -1, 0)
     matrix = tracked.camera.world_to_camera
     toward = torch.nn.functional.normalize(-matrix[:3, :3].T @ matrix[:3, 3] - frames.means, dim=-1)
-    features[-2] = unwrap(tracked, rig).weight
+    features[-2] = photo.weight
     features[-1][valid] = (normal * toward).sum(-1).numpy()
     return torch.from_numpy(features)

@@ -18,6 +18,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.avatar.residuals import PER_GAUSSIAN, Residuals, between, changed
 from flexavatar.expression import Expression, above_rest
 from flexavatar.gaussians import Gaussians
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.alignment import Alignment
 from flexavatar.reconstruction.creases import CreaseParams, creases_of
 from flexavatar.reconstruction.deformation import DeformationParams, deform
@@ -97,13 +98,12 @@ def refine(
     faces: Sequence[TrackedFace],
     base: int = 0,
     params: RefineParams = RefineParams(),
-    progress: Callable[[float], object] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    progress: Progress | None = None,
 ) -> Residuals:
     """The residuals with which the avatar looks as in its photos; the light is that of `faces[base]`.
 
     Computed on the avatar's device, and returned on the CPU. The avatar's own residuals, if any, are left out of
-    account. `progress` hears of the share that is done; when `cancelled` says so, the rest of the steps is skipped.
+    account. When `progress` stops the work, the rest of the steps is skipped.
     Raises ValueError without a photo.
     """
     if not faces:
@@ -113,7 +113,7 @@ def refine(
     with torch.no_grad():
         neutral = plain.gaussians()
     hair = hair_shares(plain, neutral, params.freedom)
-    step_done = _counter(params.deform_steps + params.steps, progress, cancelled)
+    step_done = _counter(params.deform_steps + params.steps, progress or Progress())
     with torch.no_grad():
         heads = [plain.gaussians(photo.expression) for photo in photos]
         photos = [photo.around(head) for photo, head in zip(photos, heads, strict=True)]
@@ -285,18 +285,13 @@ def _see(face: TrackedFace, rest: Tensor) -> _Seen:
     return _Seen((*levels, *([] if close is None else [close])), expression)
 
 
-def _counter(
-    total: int, progress: Callable[[float], object] | None, cancelled: Callable[[], bool] | None
-) -> Callable[[], bool]:
+def _counter(total: int, progress: Progress) -> Callable[[], bool]:
     """Counts steps; says after each whether to go on."""
-    done, stopped = 0, False
+    done = 0
 
     def step_done() -> bool:
-        nonlocal done, stopped
+        nonlocal done
         done += 1
-        if progress is not None:
-            progress(done / total)
-        stopped = stopped or (cancelled is not None and cancelled())
-        return not stopped
+        return progress("fitting", done / total)
 
     return step_done

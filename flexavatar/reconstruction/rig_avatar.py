@@ -3,67 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from flexavatar.avatar import THUMBNAIL_SIZE, Avatar
+from flexavatar.avatar import Avatar
 from flexavatar.expression import resting_face
 from flexavatar.reconstruction.frames import base_cost, head_angles, sharpness
 from flexavatar.reconstruction.silhouette import volume_of
 from flexavatar.rig import Rig
-from flexavatar.texture import texture_from_photo, texture_from_views
+from flexavatar.texture import rig_texture
+from flexavatar.texture.unwrap import Unwrapped, unwrap
 from flexavatar.tracking import TrackedFace
 
 
-def create_rig_avatar(tracked: TrackedFace, settings: Mapping[str, Any] | None = None, volume: bool = True) -> Avatar:
-    """The rig avatar of a tracked photo.
-
-    With `volume` the hair stands off the rig as far as the silhouette tells; a network that has volume of its own
-    expects the bare rig.
-    """
-    height = volume_of([tracked]) if volume else None
-    texture = texture_from_photo(tracked, Rig.load(), height)
-    avatar = Avatar(
-        shape=tracked.shape.float(),
-        rest=resting_face(tracked.blendshapes),
-        colors=texture.colors,
-        opacities=texture.opacities,
-        thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
-        metadata={"model": "rig", "settings": dict(settings or {})},
-        volume=height,
-    )
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device="cpu"))
-
-
-def create_capture_avatar(
+def create_rig_avatar(
     views: Sequence[TrackedFace],
     base: int = 0,
     texture_views: int = 24,
     settings: Mapping[str, Any] | None = None,
     volume: bool = True,
-) -> Avatar:
-    """The rig avatar of views that share one shape (`FaceTracker.track_looks`).
+) -> tuple[Avatar, Unwrapped]:
+    """The rig avatar of views that share one shape, without a thumbnail, and `views[base]` as it was unwrapped.
 
     `base` is the view whose light the avatar has. The texture is merged from the `texture_views` that see most, the
-    resting face is the median over the views. `volume` as of `create_rig_avatar`.
+    resting face is the median over the views. With `volume` the hair stands off the rig as far as the silhouettes
+    tell; a network that has volume of its own expects the bare rig.
     """
-    chosen = spread_views(views, base, texture_views)
-    seen = [views[i] for i in chosen]
+    rig = Rig.load()
+    seen = [views[i] for i in spread_views(views, base, texture_views)]
     height = volume_of(seen) if volume else None
-    texture = texture_from_views(seen, Rig.load(), height)
+    photos = [unwrap(view, rig, height) for view in seen]
+    texture = rig_texture(photos, seen, rig, height)
     avatar = Avatar(
         shape=views[base].shape.float(),
         rest=torch.stack([resting_face(view.blendshapes) for view in views]).median(0).values,
         colors=texture.colors,
         opacities=texture.opacities,
-        thumbnail=np.zeros((THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), np.uint8),
         metadata={"model": "rig", "settings": dict(settings or {})},
         volume=height,
     )
-    return replace(avatar, thumbnail=avatar.render(size=THUMBNAIL_SIZE, device="cpu"))
+    return avatar, photos[0]
 
 
 def best_base(views: Sequence[TrackedFace]) -> int:

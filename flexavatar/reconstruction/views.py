@@ -11,8 +11,8 @@ import numpy as np
 
 from flexavatar.errors import Cancelled, FlexAvatarError, NoFaceFound, UnreadableImage
 from flexavatar.io.videos import VideoInfo, read_video_frames, read_video_info
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.frames import NO_FACE_REASON, FrameNote, choose_frames, note_frame
-from flexavatar.reconstruction.progress import Reporter
 from flexavatar.reconstruction.rig_avatar import best_base
 from flexavatar.reconstruction.settings import CaptureSettings
 from flexavatar.settings import FaceChoice
@@ -23,6 +23,7 @@ from flexavatar.tracking.tracker import FACE_ERRORS, Look
 if TYPE_CHECKING:
     from flexavatar.settings import Photo
 
+WATCHED, COLLECTED, COMPARED = 0.53, 0.7, 0.76  # shares of the work until views are tracked
 STOPPED_FRAMES = 8  # of a video whose capture is stopped before its frames are chosen
 MOST_FPS, USUAL_FPS = 60.0, 30.0  # browsers' recordings say 1000: that is their clock, not their rate
 WORST_ERROR = 0.05  # landmark distance / face height from which a view does more harm than good
@@ -54,7 +55,7 @@ class Observations:
 
 
 def observe_photos(
-    photos: Sequence[Photo], tracker: FaceTracker, report: Reporter, face: FaceChoice = None
+    photos: Sequence[Photo], tracker: FaceTracker, progress: Progress, face: FaceChoice = None
 ) -> Observations:
     """Views of the person in several photos. Raises NothingUsable, DifferentPeople, Cancelled."""
     from flexavatar.io.images import read_image
@@ -75,13 +76,15 @@ def observe_photos(
             else:
                 prints[pixels] = source
                 looks[source] = look
-        if not report("finding faces", (i + 1) / len(photos)):
+        if not progress("finding faces", COLLECTED * (i + 1) / len(photos)):
             break
     held_out = list(looks)[4::8] if len(looks) >= PHOTOS_HELD_OUT_FROM else []
-    return _tracked(looks, held_out, dropped, tracker, report)
+    return _tracked(looks, held_out, dropped, tracker, progress)
 
 
-def observe_video(path: str | Path, settings: CaptureSettings, tracker: FaceTracker, report: Reporter) -> Observations:
+def observe_video(
+    path: str | Path, settings: CaptureSettings, tracker: FaceTracker, progress: Progress
+) -> Observations:
     """Views of the main person of a clip; the clip is read twice so that memory stays bounded.
 
     Raises UnreadableVideo, NoFaceFound, DifferentPeople, Cancelled.
@@ -96,17 +99,17 @@ def observe_video(path: str | Path, settings: CaptureSettings, tracker: FaceTrac
             missing += 1
         else:
             notes.append(note_frame(index, look))
-        if not report("watching the video", count / expected):
+        if not progress("watching the video", WATCHED * min(count / expected, 1.0)):
             break
     if not notes:
-        if report.stopped:
+        if progress.stopped:
             raise Cancelled("The capture was stopped before a face was seen.")
         raise NoFaceFound(
             f"None of the {count} frames of the video that were looked at shows a face. Use a clip in which the face "
             "is seen from the front, well lit."
         )
     # Whoever stops wants a result soon.
-    frames = min(settings.frames, STOPPED_FRAMES) if report.stopped else settings.frames
+    frames = min(settings.frames, STOPPED_FRAMES) if progress.stopped else settings.frames
     choice = choose_frames(notes, tracker.model, frames)
     name = lambda i: f"frame {round(notes[i].index * info.fps / rate)} ({notes[i].index / rate:.1f} s)"  # noqa: E731
     dropped = {name(i): reason for i, reason in choice.dropped.items()}
@@ -116,12 +119,12 @@ def observe_video(path: str | Path, settings: CaptureSettings, tracker: FaceTrac
         raise _nothing(dropped)
     noted = {notes[i].index: notes[i] for i in (*choice.used, *choice.held_out)}
     names = {notes[i].index: name(i) for i in (*choice.used, *choice.held_out)}
-    looks = _collected(read_video_frames(path, rate), noted, names, report)
+    looks = _collected(read_video_frames(path, rate), noted, names, progress)
     # The base first, the held-out ones last: if the work is stopped, the most useful ones are done.
     held_out = [name(i) for i in choice.held_out if name(i) in looks]
     first = [name(choice.base)] if name(choice.base) in looks else []
     order = dict.fromkeys([*first, *(n for n in looks if n not in held_out), *held_out])
-    return _tracked({n: looks[n] for n in order}, held_out, dropped, tracker, report)
+    return _tracked({n: looks[n] for n in order}, held_out, dropped, tracker, progress)
 
 
 def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
@@ -131,37 +134,38 @@ def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
 
 
 def _collected(
-    frames: Iterator[np.ndarray], notes: dict[int, FrameNote], names: dict[int, str], report: Reporter
+    frames: Iterator[np.ndarray], notes: dict[int, FrameNote], names: dict[int, str], progress: Progress
 ) -> dict[str, Look]:
     """The looks at the noted frames, from a second reading of the clip."""
     looks: dict[str, Look] = {}
-    stopped_before, last = report.stopped, max(notes)
+    last = max(notes)
+    stopped_before = progress.stopped
+    told = progress.unstoppable() if stopped_before else progress
     for index, frame in enumerate(frames):
         if index in notes:
             note = notes[index]
             looks[names[index]] = Look.at(frame, note.crop, note.face)
-        if index >= last or not (report("collecting frames", index / (last + 1)) or stopped_before or not looks):
+        share = WATCHED + (COLLECTED - WATCHED) * index / (last + 1)
+        if index >= last or not (told("collecting frames", share) or not looks):
             break
     return looks
 
 
 def _tracked(
-    looks: dict[str, Look], held_out: Sequence[str], dropped: dict[str, str], tracker: FaceTracker, report: Reporter
+    looks: dict[str, Look], held_out: Sequence[str], dropped: dict[str, str], tracker: FaceTracker, progress: Progress
 ) -> Observations:
     """Compare the people, fit the rig to all views together and drop those it does not fit."""
     if not looks:
         raise _nothing(dropped)
-    stopped_before = report.stopped
-    report("comparing people")
+    # Whoever stopped before wants what there is.
+    going = progress.unstoppable() if progress.stopped else progress
+    going("comparing people", COLLECTED)
     names = list(looks)
     for i, likeness in strangers(list(looks.values())).items():
         dropped[names[i]] = f"shows another person (similarity {likeness:.2f})"
     names = [name for name in names if name not in dropped]
 
-    def cutting(done: int) -> bool:
-        return report("cutting out", done / len(names)) or stopped_before
-
-    faces = tracker.track_looks([looks[name] for name in names], cutting)
+    faces = tracker.track_looks([looks[name] for name in names], going.part(COMPARED, 1.0))
     views = [View(name, face) for name, face in zip(names, faces, strict=False)]
     best = min(view.face.error for view in views)
     for view in views:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from flexavatar.files import atomic_path
+from flexavatar.progress import Tell
 from flexavatar.sharing.card import preview_card, save_poster
 from flexavatar.sharing.store import Receipt, SharedStore, ShareOptions
 
@@ -30,7 +31,7 @@ def share(
     bundle: Path,
     options: ShareOptions,
     device: Device = "auto",
-    progress: Progress | None = None,
+    progress: Progress | Tell | None = None,
 ) -> Receipt:
     """Share an avatar whose `.flexbundle` is at `bundle`. Raises what `SharedStore.put` raises.
 
@@ -38,7 +39,7 @@ def share(
     """
     from flexavatar.baking.bundle import LICENCE
 
-    tell = progress or (lambda stage, done: None)
+    tell = Progress.of(progress).tell
     with tempfile.TemporaryDirectory(prefix="flexavatar-share-") as made:
         folder = Path(made)
         tell("drawing the preview", 0.1)

@@ -8,7 +8,7 @@
     labels = head.labels(Expression.of("smile"))      # outermost surface and colour in the rig's atlas
     views = heads.views(7, count=4)                   # expression, cameras, pictures with mattes
     tracked = tracked_face(head)                      # a frontal photo, as the tracker would report it
-    avatar = create_rig_avatar(tracked)
+    avatar = create_rig_avatar([tracked])
 
 Cameras are of the canonical head frame, so `head.render(camera, expression)` and
 `render(avatar.gaussians(expression), camera)` show the same view.

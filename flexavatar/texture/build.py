@@ -14,7 +14,7 @@ from flexavatar.rig.regions import Regions, atlas_regions, under_hair
 from flexavatar.texture.complete import complete, ground, hair_strands, hidden_ears, person_colors
 from flexavatar.texture.inner import paint_eyes, paint_mouth, visible_inner
 from flexavatar.texture.merge import merge
-from flexavatar.texture.unwrap import Unwrapped, unwrap
+from flexavatar.texture.unwrap import Unwrapped
 from flexavatar.tracking import TrackedFace
 
 OPACITY = 0.985
@@ -27,21 +27,15 @@ class RigTexture:
     opacities: Tensor  # [G] 0..1
 
 
-def texture_from_photo(tracked: TrackedFace, rig: Rig, volume: Tensor | None = None) -> RigTexture:
-    """Unwrap, complete and paint; see the modules of this package for each step.
+def rig_texture(
+    photos: Sequence[Unwrapped], views: Sequence[TrackedFace], rig: Rig, volume: Tensor | None = None
+) -> RigTexture:
+    """Merge, complete and paint what `unwrap` read from views of one person; see the modules of this package.
 
+    The first view sets exposure and white balance; it lends its pixels where too little of the hair was unwrapped.
     `volume` [V] is how far hair raises the rig's vertices, metres.
     """
-    return _texture(unwrap(tracked, rig, volume), tracked, rig, volume)
-
-
-def texture_from_views(views: Sequence[TrackedFace], rig: Rig, volume: Tensor | None = None) -> RigTexture:
-    """As `texture_from_photo`, of several views of one person; the first sets exposure and white balance."""
-    return _texture(merge([unwrap(view, rig, volume) for view in views], views, rig), views[0], rig, volume)
-
-
-def _texture(photo: Unwrapped, tracked: TrackedFace, rig: Rig, volume: Tensor | None = None) -> RigTexture:
-    """The texture of an unwrapped photo; `tracked` lends its pixels where too little of the hair was unwrapped."""
+    photo, tracked = merge(photos, views, rig), views[0]
     regions = atlas_regions(rig) if volume is None else under_hair(atlas_regions(rig), rig, volume)
     image = tracked.image.astype(np.float32) / 255
     colors = person_colors(photo, regions, image, tracked.matte, _stands_off(rig, regions, volume))

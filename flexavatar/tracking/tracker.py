@@ -13,6 +13,7 @@ from torch import Tensor
 from flexavatar.camera import Camera
 from flexavatar.errors import FaceTooSmall, NoFaceFound, SeveralFacesFound
 from flexavatar.expression import Expression
+from flexavatar.progress import Progress
 from flexavatar.rig import Rig
 from flexavatar.settings import FaceChoice
 from flexavatar.tracking.crop import (
@@ -38,7 +39,6 @@ LOOK_AROUND = 100  # frames between two searches for everyone else in the pictur
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
-Stage = Callable[[str], None]
 Choose = Callable[[np.ndarray, list[Face]], Face | None]  # of the faces in a frame uint8 [H, W, 3], largest first
 
 
@@ -98,20 +98,20 @@ class FaceTracker:
     def model(self) -> LandmarkModel:
         return LandmarkModel.of(Rig.load())
 
-    def track_image(self, image: np.ndarray, face: FaceChoice = None, progress: Stage | None = None) -> TrackedFace:
+    def track_image(self, image: np.ndarray, face: FaceChoice = None, progress: Progress | None = None) -> TrackedFace:
         """Track the head in a photo, uint8 [H, W, 3], upright.
 
         With several faces, `face` picks one by its index in `SeveralFacesFound.boxes` (0 is the largest) or
-        says "largest". `progress` is told the name of each stage as it starts.
+        says "largest".
 
         Raises NoFaceFound, SeveralFacesFound or FaceTooSmall.
         """
-        report = progress or (lambda stage: None)
-        report("finding the face")
+        report = progress or Progress()
+        report("finding the face", 0.0)
         look = self.look(image, face)
-        report("cutting out")
+        report("cutting out", 0.25)
         cut_out = self._cut_out(look)
-        report("tracking")
+        report("tracking", 0.5)
         fit = fit_landmarks(
             self.model, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None], CROP
         )
@@ -129,17 +129,17 @@ class FaceTracker:
         return Look.at(image, head_crop(chosen.landmarks), chosen)
 
     def track_looks(
-        self, looks: Sequence[Look], progress: Callable[[int], bool] | None = None, shape: Tensor | None = None
+        self, looks: Sequence[Look], progress: Progress | None = None, shape: Tensor | None = None
     ) -> list[TrackedFace]:
         """Faces of *one person*, with one shape that all of them share; cut out, each with its camera and expression.
 
-        A `shape` [K] that is known, as an avatar's, is kept. `progress` hears after each face how many are done; the
-        faces without one are left out when it returns False. Raises ValueError for no looks.
+        A `shape` [K] that is known, as an avatar's, is kept. When `progress` stops the work, the faces that are not
+        cut out yet are left out. Raises ValueError for no looks.
         """
         people: list[tuple[np.ndarray, np.ndarray]] = []
         for look in looks:
             people.append(self._cut_out(look))
-            if progress is not None and not progress(len(people)):
+            if progress is not None and not progress("cutting out", len(people) / len(looks)):
                 break
         done = looks[: len(people)]
         landmarks = torch.from_numpy(np.stack([look.landmarks for look in done]))

@@ -63,13 +63,13 @@ def portrait_record(path: Path, generator: torch.Generator, size: int = 256) -> 
     image = tone(torch.from_numpy(tracked.image).float() / 255).numpy()
     clean = replace(tracked, image=(image.clip(0, 1) * 255 + 0.5).astype(np.uint8))
     photo = replace(tracked, image=flawed(image, generator))
-    avatar = create_rig_avatar(photo, volume=False)
+    avatar, unwrapped = create_rig_avatar([photo], volume=False)
     seen = observe_face(clean, avatar.rest, size)
     picture = torch.cat([seen.image * seen.matte, seen.matte])
     camera = Camera.stack([seen.camera])
     expression = Expression.from_code(seen.expression)
     return TrainingRecord.build(
-        observe(photo, avatar), expression, camera, picture[None], seen.weight[None], labels=None
+        observe(photo, avatar, unwrapped), expression, camera, picture[None], seen.weight[None], labels=None
     )
 
 

@@ -44,7 +44,7 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
     same = _uniform(generator) < SAME_EXPRESSION
     second = first if same else Expression(after.blendshapes, sample_head_rotation(generator))
     tracked = _photographed(head, first, tone, generator)
-    avatar = create_rig_avatar(tracked, volume=False)
+    avatar, unwrapped = create_rig_avatar([tracked], volume=False)
     target = Expression(above_rest(head.blendshapes(second), avatar.rest), second.head_rotation)
 
     camera = Camera.stack(_cameras(head, second, views, size, generator))
@@ -54,7 +54,7 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
     solid = drawn.alpha.clamp(1e-4, 1)
     toned = tone((drawn.rgb / solid).movedim(1, -1)).movedim(-1, 1) * drawn.alpha
     return TrainingRecord.build(
-        observe(tracked, avatar),
+        observe(tracked, avatar, unwrapped),
         target,
         camera,
         torch.cat([toned, drawn.alpha], 1),

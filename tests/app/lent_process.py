@@ -23,12 +23,11 @@ def serve(calls: Connection) -> None:
         calls.send_bytes(pickle.dumps(None))
 
 
-def count(to: int, progress: Callable[..., object], cancelled: Callable[[], bool], device: str) -> tuple[int, str]:
+def count(to: int, progress: Callable[[str, float], bool], device: str) -> tuple[int, str]:
     """Counts, a hundredth of a second each, until it is stopped."""
     for number in range(to):
-        if cancelled():
+        if not progress("counting", number / to):
             return number, device
-        progress("counting", number / to)
         time.sleep(0.01)
     return to, device
 

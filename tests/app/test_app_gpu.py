@@ -20,6 +20,7 @@ from flexavatar.app.studio import Studio
 from flexavatar.errors import NoFaceFound
 from flexavatar.expression import Expression
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.progress import Progress
 from tests.app.lent_process import count, fail, serve
 from tests.conftest import EXAMPLE
 
@@ -63,9 +64,9 @@ def zero_gpu(process: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def test_work_tells_its_progress_and_is_stopped(zero_gpu: StandIn) -> None:
     told: list[tuple[str, float]] = []
     tell = lambda *values: told.append(values)  # noqa: E731
-    assert borrowed(functools.partial(count, 5), 9.0, tell, lambda: False, "cpu") == (5, "cpu")
+    assert borrowed(functools.partial(count, 5), 9.0, tell, "cpu") == (5, "cpu")
     assert told == [("counting", number / 5) for number in range(5)]
-    stopped_at, _ = borrowed(functools.partial(count, 100_000), 1e4, tell, lambda: len(told) > 8, "cpu")
+    stopped_at, _ = borrowed(functools.partial(count, 100_000), 1e4, Progress(tell, lambda: len(told) > 8), "cpu")
     assert 3 <= stopped_at < 100_000
     assert zero_gpu.seconds == [9.0, gpu.LONGEST]
 
@@ -80,7 +81,7 @@ def test_errors_come_back_as_they_are(zero_gpu: StandIn) -> None:
 def test_without_zero_gpu_work_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
     monkeypatch.setattr(gpu, "_on_gpu", None)
-    assert borrowed(functools.partial(count, 1), 1.0, lambda *told: None, lambda: False, "cpu") == (1, "cpu")
+    assert borrowed(functools.partial(count, 1), 1.0, lambda *told: None, "cpu") == (1, "cpu")
     monkeypatch.setitem(sys.modules, "spaces", None)
     assert gpu._lent(gpu._messages) is gpu._messages
 
@@ -93,7 +94,7 @@ def test_avatars_are_created_in_another_process(zero_gpu: StandIn) -> None:
         assert told[-1] == "done" and len(zero_gpu.seconds) == 1
         studio.capture([EXAMPLE, EXAMPLE], "instant")
         assert len(zero_gpu.seconds) == 2
-        pipeline.compute = lambda work, seconds, **how: work(**how)
+        pipeline.compute = None
         here = pipeline.build(tracked, quality="instant")
     network = studio.store.get(made).avatar.network
     assert network is not None and here.network is not None
@@ -105,7 +106,7 @@ def test_avatars_are_baked_and_moved_in_another_process(zero_gpu: StandIn, studi
     assert Path(studio.bundle(key)).stat().st_size > 1e6
     enough = lambda: stages.count("animating the avatar") > 5  # noqa: E731
     tell = lambda stage, _: stages.append(stage)  # noqa: E731
-    driven = studio.drive(key, "talk", size=32, progress=tell, cancelled=enough)
+    driven = studio.drive(key, "talk", size=32, progress=Progress(tell, enough))
     assert 5 <= driven.frames < 180 and "Stopped" in driven.warnings[-1]
     assert len(iio.imread(driven.video, plugin="FFMPEG")) == driven.frames
     frames = iio.imread(studio.morph([key, key], Expression.neutral(), seconds=0.2, size=32), plugin="FFMPEG")

@@ -27,6 +27,7 @@ from flexavatar.expression import Expression
 from flexavatar.io import write_video
 from flexavatar.io.videos import read_video_info
 from flexavatar.motion import read_motion
+from flexavatar.progress import Progress
 from flexavatar.sharing import FolderStorage, Limits, SharedStore
 from tests.conftest import EXAMPLE, ROOT
 
@@ -55,7 +56,7 @@ def test_another_matte(studio: Studio) -> None:
 def test_capture_of_a_video(studio: Studio) -> None:
     assert 2 < studio.estimate([CLIP], "fast") < studio.estimate([CLIP], "best") < 120
     shares: list[float] = []
-    made_key, made = studio.capture([CLIP], "fast", lambda stage, share, left: shares.append(share))
+    made_key, made = studio.capture([CLIP], "fast", lambda stage, share: shares.append(share))
     assert shares == sorted(shares) and shares[-1] == 1
     assert made.psnr is not None and made.psnr > 12
     assert studio.describe(made_key)["gaussians"]
@@ -68,7 +69,7 @@ def test_capture_that_is_stopped_keeps_the_best(studio: Studio) -> None:
         asked.append(1)
         return len(asked) > 5
 
-    _, made = studio.capture([CLIP], "fast", cancelled=stopped)
+    _, made = studio.capture([CLIP], "fast", Progress(stop=stopped))
     assert made.stopped and made.used
 
 
@@ -96,9 +97,9 @@ def test_driving_that_is_cancelled_leaves_nothing(studio: Studio, key: str) -> N
     folder = Path(studio.store.get(key).folder.name)
     before = {path for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(Cancelled):
-        studio.drive(key, "wink", size=64, cancelled=lambda: True)
+        studio.drive(key, "wink", size=64, progress=Progress(stop=lambda: True))
     with pytest.raises(Cancelled):
-        studio.morph([key, key], Expression.neutral(), size=64, cancelled=lambda: True)
+        studio.morph([key, key], Expression.neutral(), size=64, progress=Progress(stop=lambda: True))
     assert {path for path in folder.rglob("*") if path.is_file()} == before
 
 

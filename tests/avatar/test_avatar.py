@@ -53,7 +53,7 @@ def painted_head(yaw: float = 0.0) -> TrackedFace:
 
 @pytest.fixture(scope="module")
 def avatar() -> Avatar:
-    return create_rig_avatar(painted_head())
+    return create_rig_avatar([painted_head()])[0]
 
 
 def texels(avatar: Avatar) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_no_seam_at_the_back_of_the_head(avatar):
 
 
 def test_hidden_side_is_completed_from_the_other(avatar):
-    turned = create_rig_avatar(painted_head(yaw=35))
+    turned, _ = create_rig_avatar([painted_head(yaw=35)])
     regions = atlas_regions(Rig.load())
     difference = np.abs(texels(turned) - texels(avatar))[regions.face]
     assert np.nanmean(difference) < 0.05

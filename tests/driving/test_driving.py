@@ -29,6 +29,7 @@ from flexavatar.io import write_video
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.motion import load_clip, motion_from_tracked, motion_from_video, read_motion, write_motion
 from flexavatar.motion import record as recording
+from flexavatar.progress import Progress
 from flexavatar.rotations import angles, rotation_from_angles, rotation_log
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.tracker import TrackedFace
@@ -225,7 +226,7 @@ def test_cancelling_before_the_first_picture_leaves_no_file(avatar, video, motio
     path.write_text("what was here before")
     driver = video if stage == "tracking" else motion
     with pytest.raises(Cancelled):
-        drive(avatar, driver, path, size=64, tracker=tracker, cancelled=cancelled)
+        drive(avatar, driver, path, size=64, tracker=tracker, progress=Progress(stop=cancelled))
     assert count == asked and list(tmp_path.iterdir()) == [path] and path.read_text() == "what was here before"
 
 

@@ -22,6 +22,7 @@ from flexavatar.driving.pictures import pictures
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.model.source import NetworkSource
 from flexavatar.motion import Motion, load_clip
+from flexavatar.progress import Progress
 from flexavatar.settings import WHITE
 from tests.reconstruction.test_network_avatar import SMALL, save_network
 
@@ -65,7 +66,7 @@ def test_cancelling_keeps_what_was_drawn(avatar: Avatar, tmp_path: Path) -> None
         asked += 1
         return asked > 12
 
-    driven = drive(avatar, "talk", path, size=64, cancelled=cancelled)
+    driven = drive(avatar, "talk", path, size=64, progress=Progress(stop=cancelled))
     assert driven.stopped and driven.frames == 12 and list(tmp_path.iterdir()) == [path]
     assert driven.motion.warnings == ("Stopped after 0.4 of 6.0 seconds.",)
     assert len(list(read_video_frames(path))) == 12 and read_video_info(path).fps == 30

@@ -12,6 +12,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.driving.interpolation import interpolate, mix_expressions, morph
 from flexavatar.errors import Cancelled
 from flexavatar.expression import Expression
+from flexavatar.progress import Progress
 from flexavatar.rotations import rotation_from_angles
 
 
@@ -58,7 +59,15 @@ def test_expressions_mix_with_their_rotations() -> None:
 def test_morph_goes_from_one_to_the_other(pair, tmp_path: Path) -> None:
     path, seen = tmp_path / "morph.mp4", []
     expressions = [Expression.neutral(), Expression.of("smile")]
-    morph(path, pair, seconds=0.4, fps=10, expressions=expressions, size=128, progress=seen.append)
+    morph(
+        path,
+        pair,
+        seconds=0.4,
+        fps=10,
+        expressions=expressions,
+        size=128,
+        progress=lambda stage, share: seen.append(share),
+    )
     frames = iio.imread(path)
     assert len(frames) == 5 and seen[-1] == 1
     for frame, avatar, expression in ((frames[0], pair[0], expressions[0]), (frames[-1], pair[1], expressions[1])):
@@ -68,5 +77,5 @@ def test_morph_goes_from_one_to_the_other(pair, tmp_path: Path) -> None:
 
 def test_stopped_morph_leaves_nothing(pair, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
-        morph(tmp_path / "morph.mp4", pair, seconds=1, size=64, cancelled=lambda: True)
+        morph(tmp_path / "morph.mp4", pair, seconds=1, size=64, progress=Progress(stop=lambda: True))
     assert not list(tmp_path.iterdir())

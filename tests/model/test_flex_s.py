@@ -25,8 +25,8 @@ from tests.conftest import EXAMPLE
 def made() -> tuple[Avatar, FlexSObservation]:
     with FaceTracker() as tracker:
         tracked = tracker.track_image(np.asarray(Image.open(EXAMPLE).convert("RGB")))
-    avatar = create_rig_avatar(tracked, volume=False)
-    return avatar, observe(tracked, avatar)
+    avatar, photo = create_rig_avatar([tracked], volume=False)
+    return avatar, observe(tracked, avatar, photo)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
 from flexavatar.expression import Expression
 from flexavatar.io import write_video
 from flexavatar.io.videos import VideoInfo
+from flexavatar.progress import Progress
 from flexavatar.reconstruction import CaptureSettings, DifferentPeople, NothingUsable, capture, estimate_seconds
 from flexavatar.reconstruction.frames import choose_frames, head_angles, note_frame, sharpness
 from flexavatar.reconstruction.held_out import expression_of, likeness_to
@@ -65,13 +66,12 @@ def clip(shot, tmp_path_factory) -> Path:
 
 
 def test_photos_share_one_shape_and_say_what_was_used(shot, tracker):
-    told: list[tuple[str, float, float]] = []
+    told: list[tuple[str, float]] = []
     result = capture([shot(0), shot(30), shot(-30)], tracker=tracker, progress=lambda *step: told.append(step))
     assert len(result.used) == 3 and not result.dropped and not result.stopped
     assert result.psnr is None, "three photos are too few to keep any from the avatar"
-    shares = [share for _, share, _ in told]
+    shares = [share for _, share in told]
     assert shares == sorted(shares) and told[-1][0] == "done" and shares[-1] == 1
-    assert all(remaining >= 0 for _, _, remaining in told)
     assert result.avatar.metadata["settings"]["used"] == list(result.used)
     assert result.avatar.render(size=64).shape == (64, 64, 3)
 
@@ -124,10 +124,10 @@ def test_a_stopped_video_gives_the_best_so_far(clip, tracker):
         asked.append(1)
         return len(asked) > 12
 
-    result = capture(clip, "fast", cancelled=stop, tracker=tracker)
+    result = capture(clip, "fast", progress=Progress(stop=stop), tracker=tracker)
     assert result.stopped and 1 <= len(result.used) <= 8
     with pytest.raises(Cancelled):
-        capture(clip, "fast", cancelled=lambda: True, tracker=_Blind())  # type: ignore[arg-type]
+        capture(clip, "fast", progress=Progress(stop=lambda: True), tracker=_Blind())  # type: ignore[arg-type]
 
 
 class _Blind(FaceTracker):

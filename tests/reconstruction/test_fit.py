@@ -17,6 +17,7 @@ from flexavatar.io.images import read_image
 from flexavatar.model import read_config
 from flexavatar.model.flex1 import Flex1
 from flexavatar.model.flex_s import EncodedHead, FlexS
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.alignment import rigidly_moved
 from flexavatar.reconstruction.fit import FitResult, FitSettings, fit, fit_head
 from flexavatar.reconstruction.network_avatar import observe
@@ -71,10 +72,10 @@ def network(scale: float) -> FlexS:
 def case() -> Case:
     with FaceTracker() as tracker:
         tracked = tracker.track_image(read_image(EXAMPLE))
-    avatar = create_rig_avatar(tracked, volume=False)
+    avatar, photo = create_rig_avatar([tracked], volume=False)
     model = network(0.01)
     with torch.no_grad():
-        head = model.encode(observe(tracked, avatar))
+        head = model.encode(observe(tracked, avatar, photo))
     plain = avatar.gaussians()
     # Hair with volume in another colour, and a paler face: what the rig avatar does not say.
     hair = (plain.means[:, 1:] > 0.03).float()
@@ -118,13 +119,13 @@ def test_the_same_seed_gives_the_same_code(case: Case) -> None:
 
 
 def test_cancelling_returns_the_best_so_far(case: Case) -> None:
-    seen: list[tuple[int, float]] = []
+    seen: list[float] = []
     _, result = fit_head(
         case.model, case.head, [case.view()], quick(steps=50),
-        progress=lambda step, loss: seen.append((step, loss)), cancelled=lambda: len(seen) >= 4,
+        progress=Progress(lambda stage, share: seen.append(share), lambda: len(seen) >= 4),
     )  # fmt: skip
     assert result.stopped == "cancelled"
-    assert [step for step, _ in seen] == [1, 2, 3, 4] and tuple(loss for _, loss in seen) == result.losses
+    assert seen == [step / 50 for step in (1, 2, 3, 4)] and len(result.losses) == 4
     pairs = [sum(result.losses[i : i + 2]) for i in range(3)]  # before white and before black
     assert result.best_step == 1 + pairs.index(min(pairs))
 

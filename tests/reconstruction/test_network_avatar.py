@@ -97,7 +97,7 @@ def test_other_weights_are_not_taken_for_the_avatars_own(avatar: Avatar, tmp_pat
 def test_several_photos_are_fitted_together(network: Path) -> None:
     told: list[tuple[str, float]] = []
     with FlexAvatarPipeline.from_pretrained(str(network), device="cpu") as pipeline:
-        made = pipeline.capture([EXAMPLE, EXAMPLE], "fast", lambda stage, share, left: told.append((stage, share)))
+        made = pipeline.capture([EXAMPLE, EXAMPLE], "fast", lambda stage, share: told.append((stage, share)))
         assert pipeline.fits and pipeline.estimate(2, "best") > pipeline.estimate(2, "balanced") + 20
     assert made.avatar.network is not None and made.avatar.metadata["fitting_steps"] > 0
     shares = [share for _, share in told]

@@ -16,6 +16,7 @@ from flexavatar.expression import Expression
 from flexavatar.io.images import read_image
 from flexavatar.metrics import psnr
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.progress import Progress
 from flexavatar.reconstruction.held_out import draw_view, expression_of, over_white
 from flexavatar.reconstruction.observation import observe_close_up
 from flexavatar.reconstruction.refine import RefineParams, refine
@@ -41,9 +42,12 @@ class Case:
 @pytest.fixture(scope="module")
 def case(pipeline: FlexAvatarPipeline) -> Case:
     tracked = pipeline.track(EXAMPLE)
-    avatar = create_rig_avatar(tracked, volume=False)
+    avatar, _ = create_rig_avatar([tracked], volume=False)
     shares: list[float] = []
-    refined = replace(avatar, residuals=refine(avatar, [tracked], params=QUICK, progress=shares.append))
+    refined = replace(
+        avatar,
+        residuals=refine(avatar, [tracked], params=QUICK, progress=Progress(lambda stage, share: shares.append(share))),
+    )
     return Case(tracked, avatar, refined, shares)
 
 
@@ -124,7 +128,8 @@ def test_creases_of_the_smile_fade(case: Case) -> None:
 
 def test_cancelling_keeps_what_there_is(case: Case) -> None:
     asked = []
-    refined = refine(case.avatar, [case.tracked], params=QUICK, cancelled=lambda: asked.append(1) or len(asked) >= 3)
+    stopping = Progress(stop=lambda: asked.append(1) or len(asked) >= 3)
+    refined = refine(case.avatar, [case.tracked], params=QUICK, progress=stopping)
     assert len(asked) <= 4 and refined.colors.abs().max() > 0
     with pytest.raises(ValueError, match="at least one photo"):
         refine(case.avatar, [])

@@ -188,7 +188,7 @@ def test_a_tracked_face_leads_back_to_the_head(heads: SyntheticHeads) -> None:
     tracked = tracked_face(head, expression)
     torch.testing.assert_close(tracked.head_rotation, expression.head_rotation, atol=1e-4, rtol=0)
     assert tracked.image.shape == (512, 512, 3) and 0.15 < tracked.matte.mean() < 0.7
-    avatar = create_rig_avatar(tracked)
+    avatar, _ = create_rig_avatar([tracked])
     shown = render(avatar.gaussians(tracked.expression()), tracked.camera)
     truth = torch.from_numpy(tracked.image).permute(2, 0, 1) / 255
     overlap = torch.minimum(shown.alpha[0], torch.from_numpy(tracked.matte)).sum() / tracked.matte.sum()
