@@ -35,12 +35,12 @@ def opposite(name: str) -> str:
     return name
 
 
-RESTING_SHAPES = (
+NEUTRAL_SHAPES = (
     "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "mouthShrugLower", "mouthShrugUpper",
     "mouthFrownLeft", "mouthFrownRight", "mouthLeft", "mouthRight", "mouthPucker", "browDownLeft", "browDownRight",
     "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "eyeSquintLeft", "eyeSquintRight",
 )  # fmt: skip
-MOST_REST = 0.6  # what of a resting shape may be anatomy
+MAX_NEUTRAL = 0.6  # what of a resting shape may be anatomy
 PRESETS: dict[str, dict[str, float]] = {
     "neutral": {},
     "smile": {
@@ -106,30 +106,30 @@ class Expression:
         return Expression(self.blendshapes.to(device), self.head_rotation.to(device))
 
 
-def with_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
-    """What a face [..., 52] shows that rests like `rest` [52] and is moved by blendshapes [..., 52].
+def with_neutral(blendshapes: Tensor, neutral: Tensor) -> Tensor:
+    """What a face [..., 52] shows whose neutral blendshapes are [52] and that an expression [..., 52] moves.
 
-    The rest fades as an expression takes its place, so that a full weight still means a full deformation.
+    The neutral ones fade as an expression takes their place, so that a full weight still means a full deformation.
     """
-    return blendshapes + rest * (1 - blendshapes)
+    return blendshapes + neutral * (1 - blendshapes)
 
 
-def resting_face(blendshapes: Tensor) -> Tensor:
+def neutral_of(blendshapes: Tensor) -> Tensor:
     """What of a photo's blendshapes [52] belongs to the person rather than to the moment, [52].
 
     From one photo nobody can tell thin lips from lips rolled in. Taking these ambiguous shapes for the
     person keeps the look of the photo; open jaws, smiles and closed eyes are taken for the moment.
     """
-    rest = torch.zeros_like(blendshapes, dtype=torch.float32)
-    for name in RESTING_SHAPES:
+    neutral = torch.zeros_like(blendshapes, dtype=torch.float32)
+    for name in NEUTRAL_SHAPES:
         index = BLENDSHAPE_INDEX[name]
-        rest[index] = float(blendshapes[index].clamp(0, MOST_REST))
-    return rest
+        neutral[index] = float(blendshapes[index].clamp(0, MAX_NEUTRAL))
+    return neutral
 
 
-def above_rest(blendshapes: Tensor, rest: Tensor) -> Tensor:
-    """The expression [..., 52] that, on top of a resting face [52], gives the tracked blendshapes [..., 52].
+def above_neutral(blendshapes: Tensor, neutral: Tensor) -> Tensor:
+    """The expression [..., 52] that, on top of neutral blendshapes [52], gives the tracked ones [..., 52].
 
-    `Avatar.gaussians` mixes the rest into every expression, so what was tracked must not hold it a second time.
+    `Avatar.gaussians` mixes these into every expression, so what was tracked must not hold them a second time.
     """
-    return ((blendshapes - rest) / (1 - rest)).clamp(0, 1)
+    return ((blendshapes - neutral) / (1 - neutral)).clamp(0, 1)

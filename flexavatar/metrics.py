@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEAST_SQUARED = 1e-10  # mean squared error of pictures that count as equal: 100 dB
+MIN_SQUARED = 1e-10  # mean squared error of pictures that count as equal: 100 dB
 
 
 class PerceptualTerm(Protocol):
@@ -68,7 +68,7 @@ def psnr(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
 
 def decibels(mean_square: float) -> float:
     """PSNR of a mean squared error of values in 0..1."""
-    return -10 * math.log10(max(mean_square, LEAST_SQUARED))
+    return -10 * math.log10(max(mean_square, MIN_SQUARED))
 
 
 def ssim(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:

@@ -43,7 +43,7 @@ def row(photo: Path, avatar: Avatar, size: int) -> np.ndarray:
 
 def close_ups(avatar: Avatar) -> np.ndarray:
     """Uint8 [2048, 2560, 3]: the face from two sides; on its right the eyes, and the mouth from the same two sides."""
-    landmarks = Rig.load().landmarks(Rig.load().pose(avatar.shape, avatar.rest))
+    landmarks = Rig.load().landmarks(Rig.load().pose(avatar.shape, avatar.neutral_blendshapes))
 
     def detail(points: tuple[int, ...], height: float, yaw: float, expressions: tuple[Expression, ...]) -> np.ndarray:
         x, y, z = landmarks[list(points)].mean(0).tolist()

@@ -33,7 +33,7 @@ HELD_OUT = ((-50, 0), (-25, 5), (10, -5), (27, 0), (50, 0), (80, 0))  # yaw, pit
 def aligned(camera: Camera, avatar: Avatar, head: SyntheticHead) -> Camera:
     """The camera that sees the avatar where `camera` sees the head: scale and place cannot be known from photos."""
     rig = Rig.load()
-    own = rig.landmarks(rig.pose(avatar.shape, avatar.rest)).double()
+    own = rig.landmarks(rig.pose(avatar.shape, avatar.neutral_blendshapes)).double()
     true = rig.landmarks(head.vertices()).double()
     weight = rig.landmark_weights.double()[:, None] / rig.landmark_weights.double().sum()
     own_middle, true_middle = (weight * own).sum(0), (weight * true).sum(0)

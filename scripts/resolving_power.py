@@ -72,7 +72,7 @@ class PaintedFace:
 
     def __init__(self, photo: np.ndarray) -> None:
         self._tracker = FaceTracker()
-        found = self._tracker.look(photo, "largest").face
+        found = self._tracker.crop_face(photo, "largest").face
         scale = max(WIDTH / Chart(found.landmarks[:, :2]).width, 1.0)
         size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
         self._photo = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)

@@ -68,7 +68,7 @@ class Person:
 @pytest.fixture(scope="module")
 def person(pipeline: FlexAvatarPipeline) -> Person:
     tracked = pipeline.track(EXAMPLE)
-    rig, photo = create_rig_avatar([tracked], volume=False)
+    rig, photo = create_rig_avatar([tracked], displace_hair=False)
     seen = observe(tracked, rig, photo)
     return Person(tracked, rig, seen, _made(tracked, rig, seen, "cpu"))
 
@@ -146,7 +146,7 @@ def test_what_a_gpu_allows_is_allowed(pretended_cuda: PretendedCuda) -> None:
 
 
 def test_avatars_decode_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) -> None:
-    raised = replace(person.rig, volume=torch.full((len(Rig.load().mean),), 0.01))
+    raised = replace(person.rig, hair_displacement=torch.full((len(Rig.load().mean),), 0.01))
     for avatar in (person.rig, raised, person.made):
         there = avatar.to("cuda")
         assert there.device == CUDA and there.to("cuda") is there and same(avatar, there.to("cpu"))
@@ -200,7 +200,7 @@ def _fitted(person: Person, device: str) -> Tensor:
     avatar = person.made.to(device)
     assert avatar.network is not None
     settings = FitSettings(steps=2)
-    view = observe_face(person.tracked, person.rig.rest, 64)
+    view = observe_face(person.tracked, person.rig.neutral_blendshapes, 64)
     model = load_network(avatar.network.source, device)
     return fit_head(model, avatar.encoded(avatar.network), [view, view], settings)[0].code
 
@@ -231,7 +231,7 @@ def _videos(person: Person, device: Device, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("flexavatar.io.write_video", lambda path, frames, *_: videos.append(np.stack([*frames])))
     drive(person.made, load_clip("talk")[20:22], "talk.mp4", size=64, device=device)
     flat = replace(person.made, residuals=Residuals.none(len(person.made.colors)))
-    raised = replace(person.rig, volume=torch.full((len(Rig.load().mean),), 0.01))
+    raised = replace(person.rig, hair_displacement=torch.full((len(Rig.load().mean),), 0.01))
     for pair in ([person.made, flat], [raised, person.rig]):
         morph("morph.mp4", pair, 0.1, 20, [SMILE, Expression.neutral()], 30, 64, device=device)
     return videos

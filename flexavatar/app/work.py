@@ -27,7 +27,7 @@ PREVIEW: dict[str, Any] = {
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-_LEAST_SHARE = 0.03  # of the work, before what is done foretells what remains
+_MIN_SHARE = 0.03  # of the work, before what is done foretells what remains
 
 
 def teller(progress: gr.Progress) -> Tell:
@@ -35,7 +35,7 @@ def teller(progress: gr.Progress) -> Tell:
     start = time.monotonic()
 
     def tell(stage: str, share: float) -> None:
-        left = (time.monotonic() - start) / share * (1 - share) if share >= _LEAST_SHARE else 0.0
+        left = (time.monotonic() - start) / share * (1 - share) if share >= _MIN_SHARE else 0.0
         progress(share, desc=stage.capitalize() + (f" · about {duration(left)} left" if left else ""))
 
     return tell

@@ -16,9 +16,9 @@ from flexavatar.avatar.drawing import draw, fixed_to_torso
 from flexavatar.avatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
-from flexavatar.expression import ARKIT_BLENDSHAPES, Expression, with_rest
+from flexavatar.expression import ARKIT_BLENDSHAPES, Expression, with_neutral
 from flexavatar.gaussians import Gaussians
-from flexavatar.rig import Rig
+from flexavatar.rig import Appearance, Rig
 from flexavatar.rig.hair_displacement import raised
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.settings import WHITE, Color, Device, to_device, torch_device
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 AVATAR_SUFFIXES = (".flexavatar", ".ply", ".splat", ".spz", ".png", ".mp4")
 THUMBNAIL_SIZE = 256
+FIELDS = {"rest": "neutral_blendshapes", "volume": "hair_displacement"}  # by their names in files
 
 
 def _no_thumbnail() -> np.ndarray:
@@ -37,7 +38,7 @@ def _no_thumbnail() -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class NetworkCode:
+class AvatarCode:
     """A person as a network sees them, and the network that can decode it."""
 
     code: Tensor  # [T, D] the avatar code A
@@ -46,21 +47,19 @@ class NetworkCode:
 
 
 @dataclass(frozen=True)
-class Avatar:
+class Avatar(Appearance):
     """A head of one Gaussian per texel of the rig's atlas: on the rig's surface, or where a network puts them.
 
     Residuals divide the texels of the face and change every Gaussian. Animated by 52 ARKit blendshapes; the head's
     rotation relative to the torso keeps the shoulders in place. G is the number of valid texels of the rig.
     """
 
-    shape: Tensor  # [K] standard deviations of the rig's shape space
-    rest: Tensor  # [52] blendshapes that this person's resting face has on the rig
-    colors: Tensor  # [G, 3] RGB 0..1
-    opacities: Tensor  # [G] 0..1
     thumbnail: np.ndarray = field(default_factory=_no_thumbnail)  # uint8 [256, 256, 3]
     metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
-    network: NetworkCode | None = None  # what a network knows beyond the rig avatar
-    volume: Tensor | None = None  # [V] metres that hair raises the rig's vertices; see flexavatar.rig.hair_displacement
+    network: AvatarCode | None = None  # what a network knows beyond the rig avatar
+    hair_displacement: Tensor | None = (
+        None  # [V] metres that hair raises the rig's vertices; see flexavatar.rig.hair_displacement
+    )
     residuals: Residuals | None = None  # what photos know beyond the rig and the network
 
     @property
@@ -76,9 +75,9 @@ class Avatar:
     def anchors(self) -> SurfaceAnchors:
         """The rig's anchors, as large as the raised surface needs them."""
         rig = Rig.load(device=self.device)
-        if self.volume is None:
+        if self.hair_displacement is None:
             return rig.anchors
-        return rig.anchors.stretched(raised(rig.mean, self.volume), self.volume > 0)
+        return rig.anchors.stretched(raised(rig.mean, self.hair_displacement), self.hair_displacement > 0)
 
     def gaussians(self, expression: Expression | None = None) -> Gaussians:
         """The head with an expression (default neutral), in the canonical head frame, on the avatar's device.
@@ -96,8 +95,10 @@ class Avatar:
         if self.network is not None:
             return self._decoded(self.network, expression)
         rig = Rig.load(device=self.device)
-        blendshapes = with_rest(expression.blendshapes, self.rest)
-        vertices = rig.turn_torso(raised(rig.pose(self.shape, blendshapes), self.volume), expression.head_rotation)
+        blendshapes = with_neutral(expression.blendshapes, self.neutral_blendshapes)
+        vertices = rig.turn_torso(
+            raised(rig.pose(self.shape, blendshapes), self.hair_displacement), expression.head_rotation
+        )
         frames = self.anchors.frames(vertices)
         batch = frames.means.shape[:-2]
         return Gaussians(
@@ -108,7 +109,7 @@ class Avatar:
             self.colors.expand(*batch, -1, -1),
         )
 
-    def _decoded(self, network: NetworkCode, expression: Expression) -> Gaussians:
+    def _decoded(self, network: AvatarCode, expression: Expression) -> Gaussians:
         from flexavatar.model.source import load_network
 
         batch = expression.blendshapes.shape[:-1]
@@ -118,18 +119,12 @@ class Avatar:
             gaussians = load_network(network.source, self.device).decode(head, flat)
         return Gaussians(**{name: value.reshape(*batch, *value.shape[1:]) for name, value in vars(gaussians).items()})
 
-    def encoded(self, network: NetworkCode) -> EncodedHead:
+    def encoded(self, network: AvatarCode) -> EncodedHead:
         """What a network decodes, as a batch of one."""
         from flexavatar.model.flex_s import EncodedHead
 
-        return EncodedHead(
-            code=network.code[None],
-            detail=network.detail[None],
-            shape=self.shape[None],
-            rest=self.rest[None],
-            colors=self.colors[None],
-            opacities=self.opacities[None],
-        )
+        batch = {name: value[None] for name, value in self.appearance().items()}
+        return EncodedHead(**batch, code=network.code[None], detail=network.detail[None])
 
     def render(
         self,
@@ -199,12 +194,12 @@ class Avatar:
 
         tensors = {
             "shape": self.shape,
-            "rest": self.rest,
+            "rest": self.neutral_blendshapes,
             "colors": self.colors.half(),
             "opacities": self.opacities.half(),
         }
-        if self.volume is not None:
-            tensors["volume"] = self.volume.half()
+        if self.hair_displacement is not None:
+            tensors["volume"] = self.hair_displacement.half()
         metadata = dict(self.metadata)
         if self.network is not None:
             tensors |= {name: getattr(self.network, name).half() for name in ("code", "detail")}
@@ -231,10 +226,10 @@ class Avatar:
                 raise BadAvatarFile(
                     f"{path} was made with another rig (its {name!r} does not fit). Create it anew from the photo."
                 )
-        values = {name: file.tensors[name].float() for name in wanted}
+        values = {FIELDS.get(name, name): file.tensors[name].float() for name in wanted}
         metadata = dict(file.metadata)
         try:
-            network = _network_code(file.tensors, metadata.pop("network", None), anchors)
+            network = _avatar_code(file.tensors, metadata.pop("network", None), anchors)
             residuals = _residuals(file.tensors, anchors)
         except (KeyError, TypeError, ValueError) as error:
             raise BadAvatarFile(f"{path} is damaged: its code cannot be read ({error}).") from error
@@ -260,7 +255,7 @@ class Avatar:
             raise CannotWrite(f"Cannot export {path}: the suffix must be one of {', '.join(AVATAR_SUFFIXES)}.")
 
 
-def _network_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> NetworkCode | None:
+def _avatar_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> AvatarCode | None:
     """Raises KeyError, TypeError or ValueError."""
     from flexavatar.model.source import NetworkSource
 
@@ -269,7 +264,7 @@ def _network_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> N
     code, detail = (tensors[name].float() for name in ("code", "detail"))
     if code.ndim != 2 or detail.ndim != 2 or len(detail) != anchors:
         raise ValueError(f"code {list(code.shape)}, detail {list(detail.shape)}")
-    return NetworkCode(code, detail, NetworkSource.from_json(source))
+    return AvatarCode(code, detail, NetworkSource.from_json(source))
 
 
 def _residuals(tensors: Mapping[str, Tensor], anchors: int) -> Residuals | None:

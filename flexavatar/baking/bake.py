@@ -33,8 +33,8 @@ VISIBLE = 1 / 255  # the renderers leave out what is fainter
 TOLERANCES = {"means": 2e-5, "rotations": 0.01, "scales": 1e-5, "colors": 2e-3, "opacities": 2e-3}  # units of GROUPS
 HALF = 0.5  # weight at which each blendshape is decoded on its way to 1
 MAX_CORRECTIVES = 12
-LEAST_SHARE = 0.01  # of the error left by the deltas: what a corrective must explain to become a candidate
-LEAST_GAIN = 0.5  # dB on the face for which a fit or correctives are worth having
+MIN_SHARE = 0.01  # of the error left by the deltas: what a corrective must explain to become a candidate
+MIN_GAIN = 0.5  # dB on the face for which a fit or correctives are worth having
 COLOR_AS_LENGTH = 2e-3  # metres of misplacement that count as much as a colour off by 1
 FIT_PRIOR = 0.02  # samples' worth of trust in zero, for a corrective
 HEAD_TURNS = ((25.0, 0.0), (-25.0, 0.0), (0.0, 15.0), (0.0, -15.0))  # degrees of yaw and pitch
@@ -91,7 +91,7 @@ def bake_measured(avatar: Decoder, truth: TrueDecodes) -> BakedAvatar:
         report = replace(bake_error(baked, truth), deltas=name)
         face_decibels[name] = report.psnr_face
         log.info("baked %s: %.2f dB on the face, %.3f mm", name, report.psnr_face, report.mean_mm)
-        if best is None or report.psnr_face > best[1].psnr_face + LEAST_GAIN:
+        if best is None or report.psnr_face > best[1].psnr_face + MIN_GAIN:
             best = baked, report
     assert best is not None
     return replace(best[0], report=replace(best[1], candidates=tuple(face_decibels.items())))
@@ -119,7 +119,7 @@ def choose_correctives(samples: _Samples, lengths: Tensor) -> tuple[Corrective, 
         return ()
     basis = _orthonormal(samples.blendshapes)
     gram = _without(gram, basis)
-    least = LEAST_SHARE * gram.trace()
+    least = MIN_SHARE * gram.trace()
     names = candidate_correctives()
     columns = target_weights(samples.blendshapes, names)[:, len(ARKIT_BLENDSHAPES) :]
     columns = columns - basis @ (basis.T @ columns)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # Frames from which baking pays: it costs some 170 decodes, and the rig's take little longer than drawing.
 BAKED_FROM = {"network": 400, "rig": 1000}
-LEAST_PSNR = 40.0  # dB of whole pictures, on the worst of the frames that are compared
+MIN_PSNR = 40.0  # dB of whole pictures, on the worst of the frames that are compared
 _COMPARED = 6  # frames, decoded both ways
 _SIZE = 256  # pixels
 
@@ -33,7 +33,7 @@ def playable(avatar: Avatar, motion: Motion, device: Device) -> Decoder:
 
     A baked avatar adds up what blendshapes do one by one, which is nearly right for the rig, and for a network as far
     as it is linear. So frames of this motion in which most is going on are drawn both ways, and bakes that fall below
-    LEAST_PSNR are not used.
+    MIN_PSNR are not used.
     """
     avatar = avatar.to(torch_device(device))
     if len(motion) < BAKED_FROM["rig" if avatar.network is None else "network"]:
@@ -43,7 +43,7 @@ def playable(avatar: Avatar, motion: Motion, device: Device) -> Decoder:
     compared = busiest[torch.linspace(0, len(busiest) - 1, _COMPARED).long()].sort().values.tolist()
     worst = min(_psnr(avatar, baked, motion[i : i + 1], device) for i in compared)
     log.info("baked for driving: at least %.1f dB in %d frames", worst, _COMPARED)
-    return baked if worst >= LEAST_PSNR else avatar
+    return baked if worst >= MIN_PSNR else avatar
 
 
 def _psnr(avatar: Decoder, baked: Decoder, frame: Motion, device: Device) -> float:

@@ -126,7 +126,7 @@ def animate(
     progress = Progress.of(progress)
     animating = progress.part(_TRACKING_SHARE if film is not None else 0.0, 1.0)
     smooth = film is not None if smooth is None else smooth
-    moving = transferred(motion, avatar.rest, transfer, head_motion, smooth)
+    moving = transferred(motion, avatar.neutral_blendshapes, transfer, head_motion, smooth)
     drawn = 0
 
     def frames() -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar, NetworkCode
+from flexavatar.avatar import Avatar, AvatarCode
 from flexavatar.avatar.residuals import Residuals
 from flexavatar.camera import Camera
 from flexavatar.errors import Cancelled
@@ -102,13 +102,14 @@ def mix_expressions(expressions: Sequence[Expression], weights: Sequence[float])
 
 def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
     mixed = {
-        name: _combined([getattr(avatar, name) for avatar in avatars], weights)
-        for name in ("shape", "rest", "colors", "opacities")
+        name: _combined([getattr(avatar, name) for avatar in avatars], weights) for name in avatars[0].appearance()
     }
     flat = torch.zeros(len(Rig.load().mean), device=avatars[0].device)
-    volume = None
-    if any(avatar.volume is not None for avatar in avatars):
-        volume = _combined([flat if avatar.volume is None else avatar.volume for avatar in avatars], weights)
+    hair_displacement = None
+    if any(avatar.hair_displacement is not None for avatar in avatars):
+        hair_displacement = _combined(
+            [flat if avatar.hair_displacement is None else avatar.hair_displacement for avatar in avatars], weights
+        )
     networks = [avatar.network for avatar in avatars if avatar.network is not None]
     network = None
     if networks:
@@ -117,7 +118,7 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         mixed_codes = {
             name: _combined([getattr(network, name) for network in networks], weights) for name in ("code", "detail")
         }
-        network = NetworkCode(**mixed_codes, source=networks[0].source)
+        network = AvatarCode(**mixed_codes, source=networks[0].source)
     models = {str(avatar.metadata.get("model", "")) for avatar in avatars}
     metadata = {
         "model": models.pop() if len(models) == 1 else "mixed",
@@ -125,7 +126,12 @@ def _mixed(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
     }
     residuals = Residuals.mixed([avatar.residuals for avatar in avatars], weights)
     return Avatar(
-        **mixed, thumbnail=avatars[0].thumbnail, metadata=metadata, network=network, volume=volume, residuals=residuals
+        **mixed,
+        thumbnail=avatars[0].thumbnail,
+        metadata=metadata,
+        network=network,
+        hair_displacement=hair_displacement,
+        residuals=residuals,
     )
 
 

@@ -171,7 +171,7 @@ def _flex_s(device: str) -> _Subject:
         camera=Camera(camera.world_to_camera[None], camera.intrinsics[None], size, size).to(device),
         shells=torch.rand(1, SHELL_CHANNELS, 256, 256, device=device),
         shape=torch.zeros(1, len(model.rig.shape_basis), device=device),
-        rest=torch.zeros(1, len(ARKIT_BLENDSHAPES), device=device),
+        neutral_blendshapes=torch.zeros(1, len(ARKIT_BLENDSHAPES), device=device),
         colors=torch.rand(1, anchors, 3, device=device),
         opacities=torch.full((1, anchors), 0.98, device=device),
     )

@@ -13,7 +13,7 @@ from flexavatar.evaluation.metrics import aed, akd, apd, csim
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.fit import fit_landmarks
 from flexavatar.tracking.identity import identity_net
-from flexavatar.tracking.tracker import CROP, Look
+from flexavatar.tracking.tracker import CROP, FaceCrop
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class SeenFace:
 
     landmarks: np.ndarray  # [478, 2] pixels of the picture
     embedding: Tensor  # [128] unit length
-    look: Look
+    look: FaceCrop
 
 
 def see_face(tracker: FaceTracker, picture: np.ndarray) -> SeenFace | None:
     """The largest face of a picture uint8 [H, W, 3]; None where none is found, as on the back of a head."""
     try:
-        look = tracker.look(picture, "largest")
+        look = tracker.crop_face(picture, "largest")
     except (NoFaceFound, FaceTooSmall):
         return None
     landmarks = look.face.landmarks[:, :2]

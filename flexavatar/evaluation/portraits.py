@@ -73,7 +73,7 @@ def _portrait(
     avatar: Avatar, photo: TrackedFace, driver: TrackedFace, tracker: FaceTracker
 ) -> tuple[list[Row], list[np.ndarray]]:
     (target, own, rows), (_, _, fine) = (_input_views(avatar, photo, size) for size in (MEASURED_SIZE, DETAIL_SIZE))
-    front = front_alpha(avatar.gaussians(), Rig.load().pose(avatar.shape, avatar.rest))
+    front = front_alpha(avatar.gaussians(), Rig.load().pose(avatar.shape, avatar.neutral_blendshapes))
     rows += [*fine, {"view": CLOSE, "through": shows_through(*front)}]
     shown = [as_pixels(target), as_pixels(own)]
     person = see_face(tracker, photo.image)
@@ -96,7 +96,10 @@ def _input_views(avatar: Avatar, photo: TrackedFace, size: int) -> tuple[Tensor,
     target, matte = over_white(photo, size)
     own = draw_view(avatar, photo, size=size)
     rows: list[Row] = []
-    for view, inside in ((INPUT, matte), (BUST, matte * observe_face(photo, avatar.rest, size).weight[0])):
+    for view, inside in (
+        (INPUT, matte),
+        (BUST, matte * observe_face(photo, avatar.neutral_blendshapes, size).weight[0]),
+    ):
         row: Row = {"view": view, "psnr": psnr(own, target, inside), "ssim": ssim(own, target, inside)}
         if size == DETAIL_SIZE:
             row["view"] = f"{view}, {size} px"

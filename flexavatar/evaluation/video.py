@@ -60,11 +60,11 @@ def self_reenactment(
         start = 0
     views: list[TrackedFace | None] = []
     for look in tracker.follow(pictures):
-        views.append(tracker.track_looks([look], shape=avatar.shape)[0] if look is not None else None)
+        views.append(tracker.track_crops([look], shape=avatar.shape)[0] if look is not None else None)
         progress("tracking the clip", 0.1 + 0.4 * len(views) / wanted)
     if not any(views):
         raise NoFaceFound("No frame of the clip shows a face to compare with. Use a longer clip that shows the face.")
-    motion = transferred(motion_from_tracked(views, fps), avatar.rest, "absolute", smooth=False)
+    motion = transferred(motion_from_tracked(views, fps), avatar.neutral_blendshapes, "absolute", smooth=False)
     rows, shown = [], []
     for i, (view, expression) in enumerate(zip(views, motion.expressions(), strict=True)):
         if view is None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, with_rest
+from flexavatar.expression import Expression, with_neutral
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.attention import CausalTransformer, JointTransformer
 from flexavatar.model.config import UpsamplerConfig
@@ -27,7 +27,7 @@ from flexavatar.model.decoder import BiasSink, ExpressionContext
 from flexavatar.model.embedding import PointEmbedding, pluecker_rays
 from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
-from flexavatar.rig import Rig
+from flexavatar.rig import Appearance, Rig
 from flexavatar.rig.anchors import ATLAS_SIZE, AnchorFrames
 from flexavatar.rig.covering import averaged, covering
 from flexavatar.rig.hair_displacement import outward
@@ -76,38 +76,20 @@ FLEX_S = FlexSConfig()
 
 
 @dataclass(frozen=True)
-class FlexSObservation:
-    """What the network is given of B people: one tracked photo each."""
+class FlexSObservation(Appearance):
+    """What the network is given of B people: one tracked photo each, and the rig avatar's appearance."""
 
     images: Tensor  # [B, 3, S, S] the matted head crop on white, 0..1
     camera: Camera  # [B] of the crop, any size; the canonical head frame is its world
-    shells: Tensor  # [B, 18, 256, 256] `photo_shells`
-    shape: Tensor  # [B, K] of the rig
-    rest: Tensor  # [B, 52] resting blendshapes
-    colors: Tensor  # [B, G, 3] of the rig avatar
-    opacities: Tensor  # [B, G] of the rig avatar
-
-    @property
-    def base(self) -> Tensor:
-        """The rig avatar's colours and opacities [B, G, 4]."""
-        return torch.cat([self.colors, self.opacities[..., None]], -1)
+    shells: Tensor  # [B, 18, 256, 256] the photo as the atlas sees it, on `SHELLS` and around
 
 
 @dataclass(frozen=True)
-class EncodedHead:
-    """All that decoding needs of B people. Fitting changes the code, nothing else."""
+class EncodedHead(Appearance):
+    """All that decoding needs of B people: the rig avatar's appearance, too. Fitting changes the code, nothing else."""
 
     code: Tensor  # [B, T, D] the avatar code A
     detail: Tensor  # [B, G, C + 12] what skips the avatar code: the photo's features at the texels, and copied colours
-    shape: Tensor  # [B, K] of the rig
-    rest: Tensor  # [B, 52] resting blendshapes
-    colors: Tensor  # [B, G, 3] of the rig avatar
-    opacities: Tensor  # [B, G] of the rig avatar
-
-    @property
-    def base(self) -> Tensor:
-        """The rig avatar's colours and opacities [B, G, 4]."""
-        return torch.cat([self.colors, self.opacities[..., None]], -1)
 
     @property
     def copied(self) -> Tensor:
@@ -116,8 +98,8 @@ class EncodedHead:
 
     def repeated(self, code: Tensor, times: int) -> EncodedHead:
         """One person (B = 1) with the avatar code [1, T, D], `times` times; nothing is copied."""
-        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "code"}
-        return EncodedHead(code=code, **rest)._map(lambda tensor: tensor.expand(times, *tensor.shape[1:]))
+        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "code"}
+        return EncodedHead(code=code, **others)._map(lambda tensor: tensor.expand(times, *tensor.shape[1:]))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> EncodedHead:
         return EncodedHead(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
@@ -241,7 +223,7 @@ class FlexS(nn.Module):
             found = sample_map(cells, self.decoder.uvs, beyond="border")
             copies = torch.cat([found, self._shell_colors(seen)], -1)
         detail = torch.cat([self.details(atlas), copies], -1)
-        return EncodedHead(code, detail, seen.shape, seen.rest, seen.colors, seen.opacities)
+        return EncodedHead(**seen.appearance(), code=code, detail=detail)
 
     def atlas(self, observation: FlexSObservation) -> Tensor:
         """The unwrapped photo and the rig avatar [B, 22, 256, 256], 0 where the atlas has no surface."""
@@ -281,7 +263,7 @@ class FlexS(nn.Module):
         out = self.decoder(head.code, head.detail, head.base, expression.code(), bias_sink)
         # Half a millimetre would be lost in half precision.
         with torch.autocast(out.device.type, enabled=False):
-            frames = self.anchors(head.shape, head.rest, expression)
+            frames = self.anchors(head, expression)
             return self._gaussians(head, expression, out, frames), frames
 
     def _gaussians(self, head: EncodedHead, expression: Expression, out: Tensor, frames: AnchorFrames) -> Gaussians:
@@ -322,13 +304,13 @@ class FlexS(nn.Module):
             apart = ((wide[..., :1] / scales[..., :1] - APART[0]) / (APART[1] - APART[0])).clamp(0, 1)
         return torch.lerp(scales, torch.maximum(scales, wide), _raised(offset) * apart)
 
-    def anchors(self, shape: Tensor, rest: Tensor, expression: Expression) -> AnchorFrames:
-        """Where the Gaussians of shapes [B, K] with resting faces [B, 52] are before the network moves them."""
+    def anchors(self, person: Appearance, expression: Expression) -> AnchorFrames:
+        """Where the Gaussians of B people are before the network moves them."""
         if self.config.anchors == "rest":
-            vertices = self.rig.mean.expand(len(shape), -1, -1)
+            vertices = self.rig.mean.expand(len(person.shape), -1, -1)
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
-        blendshapes = with_rest(expression.blendshapes, rest)
-        return self.rig.anchors.frames(self.rig.pose(shape, blendshapes, expression.head_rotation))
+        blendshapes = with_neutral(expression.blendshapes, person.neutral_blendshapes)
+        return self.rig.anchors.frames(self.rig.pose(person.shape, blendshapes, expression.head_rotation))
 
 
 def _raised(offset: Tensor) -> Tensor:

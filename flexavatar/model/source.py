@@ -13,7 +13,7 @@ from flexavatar.errors import ModelUnavailable
 from flexavatar.model.flex_s import FlexS
 from flexavatar.model.pretrained import find_pretrained, load_folder
 
-MOST_LOADED = 2
+MAX_LOADED = 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def load_network(source: NetworkSource, device: torch.device | str = "cpu") -> F
                 )
             with torch.inference_mode(False):  # a fit may follow what is drawn first
                 _loaded[key] = load_folder(found.folder).to(device)
-            while len(_loaded) > MOST_LOADED:
+            while len(_loaded) > MAX_LOADED:
                 _loaded.popitem(last=False)
         _loaded.move_to_end(key)
         return _loaded[key]

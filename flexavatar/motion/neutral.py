@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, MOST_REST, RESTING_SHAPES, Expression
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, MAX_NEUTRAL, NEUTRAL_SHAPES, Expression
 from flexavatar.motion.motion import Motion
 from flexavatar.rotations import mean_rotation
 
@@ -22,9 +22,9 @@ LOW = 0.2  # quantile: a face at rest is a face that does little, so most of the
 # The most that a face at rest has: about what our tracker reads off 19 of 20 neutral synthetic faces, and more of the
 # shapes that anatomy is taken for (brows, thin lips) and of the lids, which screens and lamps lower. Whatever somebody
 # holds beyond that through a whole clip, as a smile, is meant.
-MOST_NEUTRAL = torch.full((len(ARKIT_BLENDSHAPES),), 0.2)
-MOST_NEUTRAL[[BLENDSHAPE_INDEX[name] for name in RESTING_SHAPES]] = MOST_REST
-MOST_NEUTRAL[BLINKS] = 0.5
+MAX_AT_REST = torch.full((len(ARKIT_BLENDSHAPES),), 0.2)
+MAX_AT_REST[[BLENDSHAPE_INDEX[name] for name in NEUTRAL_SHAPES]] = MAX_NEUTRAL
+MAX_AT_REST[BLINKS] = 0.5
 OPENING = 0.5  # seconds: many clips begin before the expression does, and soon show it all the time
 _CALM = 0.5  # share of the frames that counts as calm
 _OPEN = 0.7  # share of the frames in which the eyes count as open
@@ -34,7 +34,7 @@ def estimate_neutral(motion: Motion) -> Expression:
     """The driver's resting face [52] and mean head pose [3, 3].
 
     Of every blendshape a low quantile over the calm frames with open eyes, or what it is in the opening of the clip if
-    that is less, and never above MOST_NEUTRAL. Gaze is the median direction, as people rest their eyes on what they
+    that is less, and never above MAX_AT_REST. Gaze is the median direction, as people rest their eyes on what they
     look at.
     """
     shapes = motion.blendshapes
@@ -45,7 +45,7 @@ def estimate_neutral(motion: Motion) -> Expression:
         change = (torch.cat([steps[:1], steps]) + torch.cat([steps, steps[-1:]])) / 2
     opened = eyes <= eyes.quantile(_OPEN)
     rest = shapes[opened & (change <= change[opened].quantile(_CALM))]
-    neutral = torch.minimum(rest.quantile(LOW, dim=0), MOST_NEUTRAL)
+    neutral = torch.minimum(rest.quantile(LOW, dim=0), MAX_AT_REST)
     first = shapes[: round(OPENING * motion.fps)][opened[: round(OPENING * motion.fps)]]
     if len(first):
         neutral = torch.minimum(neutral, first.median(dim=0).values)

@@ -24,14 +24,14 @@ from flexavatar.progress import Progress, Tell
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop
 from flexavatar.tracking.fit import LandmarkFit, fit_landmarks
 from flexavatar.tracking.people import Followed
-from flexavatar.tracking.tracker import CROP, Look
+from flexavatar.tracking.tracker import CROP, FaceCrop
 
 if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker, TrackedFace
 
 log = logging.getLogger(__name__)
 
-MOST_FPS = 60.0
+MAX_FPS = 60.0
 USUAL_FPS = 30.0  # for files that name no rate, or that of their clock (browsers' recordings say 1000)
 _SHAPE_FRAMES = 24  # frames that the shape of the head is estimated from
 _ITERATIONS = 5  # of the fit of a frame, which starts from the frame before
@@ -97,9 +97,9 @@ def motion_from_video(
 def driver_fps(path: str | Path) -> float:
     """The steady rate at which a driving video is read, 1 / s. Raises UnreadableVideo."""
     fps = read_video_info(path).fps
-    if fps <= 0 or fps > 4 * MOST_FPS:
+    if fps <= 0 or fps > 4 * MAX_FPS:
         return USUAL_FPS
-    return min(fps, MOST_FPS)
+    return min(fps, MAX_FPS)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _Observed:
     scores: Tensor  # [1, 52]
 
 
-def _observe(look: Look | None) -> _Observed | None:
+def _observe(look: FaceCrop | None) -> _Observed | None:
     if look is None:
         return None
     return _Observed(look.crop, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None])

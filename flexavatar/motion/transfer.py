@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from flexavatar.expression import above_rest
+from flexavatar.expression import above_neutral
 from flexavatar.motion.gaps import runs
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import BLINKS, FACE, estimate_neutral, recentred_gaze
@@ -22,9 +22,9 @@ BLINK_SECONDS = 0.4
 
 
 def transferred(
-    motion: Motion, rest: Tensor, transfer: Transfer = "relative", head_motion: float = 1.0, smooth: bool = True
+    motion: Motion, neutral: Tensor, transfer: Transfer = "relative", head_motion: float = 1.0, smooth: bool = True
 ) -> Motion:
-    """The motion to give to an avatar whose own resting face is `rest` [52].
+    """The motion to give to an avatar whose own neutral blendshapes are `neutral` [52].
 
     "relative": what the driver does beyond their own neutral face, on top of the avatar's resting face; head
     rotations are relative to the driver's mean pose. The neutral face is `motion.neutral`, or estimated: of an
@@ -37,12 +37,12 @@ def transferred(
         motion = smoothed(motion)
     shapes, rotation = motion.blendshapes, motion.head_rotation
     if transfer == "relative":
-        neutral = motion.neutral or estimate_neutral(motion)
-        shapes = recentred_gaze(shapes, neutral.blendshapes)
-        shapes[:, FACE] = above_rest(shapes[:, FACE], neutral.blendshapes[FACE])
-        rotation = neutral.head_rotation.mT @ rotation
+        driver = motion.neutral or estimate_neutral(motion)
+        shapes = recentred_gaze(shapes, driver.blendshapes)
+        shapes[:, FACE] = above_neutral(shapes[:, FACE], driver.blendshapes[FACE])
+        rotation = driver.head_rotation.mT @ rotation
     else:
-        shapes = above_rest(shapes, rest)
+        shapes = above_neutral(shapes, neutral)
     for lid in BLINKS:
         shapes[:, lid] = completed_blinks(shapes[:, lid], motion.fps)
     return replace(motion, blendshapes=shapes, head_rotation=scaled(rotation, head_motion))

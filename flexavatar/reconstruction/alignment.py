@@ -20,7 +20,7 @@ MOTION_RATE, TONE_RATE = 5e-4, 5e-3  # radians and metres; logarithm of gains
 MOTION_PULL, TONE_PULL = 1.0, 0.02
 DARKEST = 0.02  # of colours whose ratio is asked for
 STRONGEST_TONE = 0.7  # logarithm of a gain that is believed before any fit
-LEAST_PIXELS = 50  # of a face, to say anything of its light
+MIN_PIXELS = 50  # of a face, to say anything of its light
 
 
 class Alignment:
@@ -68,7 +68,7 @@ def _tone(head: Gaussians, view: FitObservation) -> Tensor:
     core = parts(head.means.device).core[:, None].expand(-1, 3)
     face = render(replace(head, colors=core.contiguous()), view.camera).rgb[:1] * view.matte * view.weight
     there = (face > 0.5)[0]
-    if int(there.sum()) < LEAST_PIXELS:
+    if int(there.sum()) < MIN_PIXELS:
         return view.image.new_zeros(3)
     drawn = render(head, view.camera).rgb
     ratio = (view.image.clamp_min(DARKEST) / drawn.clamp_min(DARKEST)).log()

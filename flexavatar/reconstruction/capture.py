@@ -74,7 +74,7 @@ class Recipe:
         progress = progress or Progress()
         progress.tell("unwrapping" if len(views) == 1 else "merging views", 0.0)
         about = {"flexavatar": __version__, **(settings or {})}
-        rig_avatar, photo = create_rig_avatar(views, base, texture_views, about, volume=self.network is None)
+        rig_avatar, photo = create_rig_avatar(views, base, texture_views, about, self.network is None)
         if self.network is None:
             return rig_avatar.with_thumbnail("cpu")
         steps = fit_steps(self.quality, len(views))
@@ -122,10 +122,10 @@ def capture(
     if not is_video and not source:
         raise NothingUsable("No photos were given. Give one photo or more of the same person.", {})
     estimate = estimate_seconds(read_video_info(source) if is_video else len(source), settings)
-    rest = estimate / (estimate + recipe.seconds)  # share of the work that is not fitting
+    unfitted = estimate / (estimate + recipe.seconds)  # share of the work that is not fitting
     progress = Progress.of(progress)
     with nullcontext(tracker) if tracker is not None else FaceTracker() as active:
-        seeing = progress.part(0, TRACKED * rest)
+        seeing = progress.part(0, TRACKED * unfitted)
         if is_video:
             seen = observe_video(source, settings, active, seeing)
         else:
@@ -137,8 +137,8 @@ def capture(
         "dropped": seen.dropped,
     }
     faces = [view.face for view in seen.used]
-    made_by = MERGED * rest + 1 - rest
-    making = progress.part(TRACKED * rest, made_by)
+    made_by = MERGED * unfitted + 1 - unfitted
+    making = progress.part(TRACKED * unfitted, made_by)
     avatar = recipe.make(faces, seen.base, about, settings.texture_views, making)
     progress("measuring", made_by)
     psnr, ssim = None, None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar.residuals import crease_shares
-from flexavatar.expression import BLINKS, with_rest
+from flexavatar.expression import BLINKS, with_neutral
 from flexavatar.rig import Rig
 from flexavatar.rig.maps import blurred, maps_of, of_texels
 from flexavatar.rig.parts import SMALLEST_AREA, parts
@@ -44,7 +44,7 @@ class Compression:
 
 def creases_of(
     shape: Tensor,
-    rest: Tensor,
+    neutral: Tensor,
     blendshapes: Tensor,
     colors: Tensor,
     seen: Tensor,
@@ -52,18 +52,18 @@ def creases_of(
 ) -> tuple[Tensor, Tensor]:
     """`creases` [C, 3] and `worn` [4, 52] of `Residuals`, both empty for a face without creases.
 
-    Of a head with a shape [K] and a resting face [52] whose photo has blendshapes [52] above rest; the photo has seen
-    its colours [S, 3] as far as `seen` [S].
+    Of a head with a shape [K] and neutral blendshapes [52] whose photo has blendshapes [52] above them; the photo has
+    seen its colours [S, 3] as far as `seen` [S].
     """
     index, quarters = crease_shares()
-    compression = compressed(shape, rest, blendshapes)
+    compression = compressed(shape, neutral, blendshapes)
     share = smooth_step(compression.amount, *params.compression)[:, None]
     share = blurred(maps_of(share), params.border) * parts().creasing[:, None]
     creases = -(subdivision().spread(share) * missing_light(colors, params) * seen[:, None])[index]
     if creases.abs().amax() < params.faintest:
         return colors[:0], blendshapes.new_zeros(0, len(blendshapes))
     # What a blendshape adds to the compression of the creases is what it adds to the creases.
-    added = _added(compression, rest)[:, subdivision().parent[index]]
+    added = _added(compression, neutral)[:, subdivision().parent[index]]
     depth = quarters * creases.abs().sum(-1)
     worn = (depth @ added.T / depth.sum(1, keepdim=True).clamp_min(1e-9)).clamp_min(0)
     worn[:, BLINKS] = 0  # lids move by far more than they fold what is around them
@@ -72,10 +72,10 @@ def creases_of(
     return creases, worn / explained.clamp_min(params.explained[0])[:, None]
 
 
-def compressed(shape: Tensor, rest: Tensor, blendshapes: Tensor) -> Compression:
-    """How blendshapes [52] above rest compress the skin of the neutral face."""
+def compressed(shape: Tensor, neutral: Tensor, blendshapes: Tensor) -> Compression:
+    """How blendshapes [52] above neutral ones compress the skin of the neutral face."""
     rig = Rig.load()
-    faces = rig.pose(shape, torch.stack([rest, with_rest(blendshapes, rest)]))
+    faces = rig.pose(shape, torch.stack([neutral, with_neutral(blendshapes, neutral)]))
     before, after = rig.anchors.steps(faces)
     # The principal stretches of the surface: singular values of `after` seen from an orthonormal basis of `before`.
     metric = before.mT @ before + SMALLEST_AREA * torch.eye(2)
@@ -105,7 +105,7 @@ def missing_light(colors: Tensor, params: CreaseParams = CreaseParams()) -> Tens
     return torch.minimum((light - colors).clamp_min(0), params.sharper * depth)
 
 
-def _added(compression: Compression, rest: Tensor) -> Tensor:
+def _added(compression: Compression, neutral: Tensor) -> Tensor:
     """How much [52, G] each blendshape at full weight compresses the skin in the direction of `compression`."""
     rig = Rig.load()
     along = (compression.rest @ compression.direction[:, :, None])[:, :, 0]
@@ -113,7 +113,7 @@ def _added(compression: Compression, rest: Tensor) -> Tensor:
         -(along * (rig.anchors.steps(delta) @ compression.direction[:, :, None])[:, :, 0]).sum(-1)
         for delta in rig.expression_deltas
     ]
-    return torch.stack(added) * (1 - rest)[:, None]
+    return torch.stack(added) * (1 - neutral)[:, None]
 
 
 def _closed(light: np.ndarray, element: np.ndarray) -> np.ndarray:

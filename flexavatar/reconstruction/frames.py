@@ -14,11 +14,11 @@ from flexavatar.expression import BLENDSHAPE_INDEX
 from flexavatar.tracking.crop import HeadCrop
 from flexavatar.tracking.fit import LandmarkModel, affine_start
 from flexavatar.tracking.landmarks import Face
-from flexavatar.tracking.tracker import CROP, SMALLEST_FACE, Look
+from flexavatar.tracking.tracker import CROP, SMALLEST_FACE, FaceCrop
 
-MOST_FRAMES = 900
+MAX_FRAMES = 900
 HELD_OUT_EVERY = 8
-LEAST_HELD_OUT = 2
+MIN_HELD_OUT = 2
 SHARPNESS_SIDE = 192  # pixels that a face box is scaled to before its sharpness is measured
 BLURRED = 0.35  # of the clip's median sharpness
 TRACKED_BADLY = 2.0  # times the clip's median distance of the landmarks from the rig ...
@@ -72,7 +72,7 @@ class FrameChoice:
     dropped: dict[int, str]  # reasons
 
 
-def note_frame(index: int, look: Look) -> FrameNote:
+def note_frame(index: int, look: FaceCrop) -> FrameNote:
     return FrameNote(index, look.crop, look.face, sharpness(look.pixels, look.landmarks))
 
 
@@ -107,7 +107,7 @@ def choose_frames(notes: Sequence[FrameNote], model: LandmarkModel, count: int =
         return FrameChoice(-1, (), (), dropped)
     base = min(usable, key=lambda i: base_cost(notes[i].scores, yaw[i], pitch[i], notes[i].sharpness))
     places = np.stack([np.concatenate([[yaw[i] / POSE_UNIT, pitch[i] / POSE_UNIT], notes[i].scores]) for i in usable])
-    picked, repeated = _farthest(places, usable.index(base), min(count, MOST_FRAMES))
+    picked, repeated = _farthest(places, usable.index(base), min(count, MAX_FRAMES))
     dropped |= {usable[i]: REPEATED_REASON for i in repeated}
     order = sorted(usable[i] for i in picked)
     held_out = _held_out(order, base)
@@ -116,7 +116,7 @@ def choose_frames(notes: Sequence[FrameNote], model: LandmarkModel, count: int =
 
 
 def base_cost(scores: np.ndarray, yaw: float, pitch: float, sharp: float = 1.0) -> float:
-    """How ill a frame suits as the one to start from: turned, moved, with closed eyes or blurred."""
+    """Cost of starting from a frame: it grows with head turns, expressions, closed eyes and blur."""
     blink = max(scores[BLENDSHAPE_INDEX["eyeBlinkLeft"]], scores[BLENDSHAPE_INDEX["eyeBlinkRight"]])
     turned = np.hypot(yaw, pitch) / POSE_UNIT
     return float(turned + 0.3 * np.abs(scores).sum() / 4 + 3.0 * (blink > CLOSED_EYES) - 0.3 * np.log(max(sharp, 1e-4)))
@@ -162,7 +162,7 @@ def _farthest(places: np.ndarray, first: int, count: int) -> tuple[list[int], li
 
 def _held_out(order: list[int], base: int) -> tuple[int, ...]:
     candidates = [i for i in order if i != base]
-    wanted = max(len(order) // HELD_OUT_EVERY, LEAST_HELD_OUT)
-    if len(order) < LEAST_HELD_OUT + 4:
+    wanted = max(len(order) // HELD_OUT_EVERY, MIN_HELD_OUT)
+    if len(order) < MIN_HELD_OUT + 4:
         return ()
     return tuple(candidates[i] for i in np.linspace(0, len(candidates) - 1, wanted + 2).round().astype(int)[1:-1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.avatar import Avatar
-from flexavatar.expression import Expression, with_rest
+from flexavatar.expression import Expression, with_neutral
 from flexavatar.gaussians import Gaussians
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
@@ -51,7 +51,7 @@ def hair_shares(avatar: Avatar, neutral: Gaussians, params: FreedomParams = Free
     neutral [G]: the avatar without an expression and without residuals.
     """
     rig, masks = Rig.load(device=avatar.device), parts(avatar.device)
-    frames = rig.anchors.frames(rig.pose(avatar.shape, avatar.rest))
+    frames = rig.anchors.frames(rig.pose(avatar.shape, avatar.neutral_blendshapes))
     away = neutral.means - frames.means
     out = (away * outward_normals(frames.quats)).sum(-1)
     raised = torch.lerp(_between(away.norm(dim=-1), params.raised), _between(out, params.raised_face), masks.face)
@@ -93,7 +93,7 @@ def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
     rig = Rig.load(device=avatar.device)
     others = [Expression.of(name).blendshapes.to(avatar.device) for name in ("neutral", "blink")]
     faces = torch.stack([blendshapes, *others])
-    areas = rig.anchors.areas(rig.pose(avatar.shape, with_rest(faces, avatar.rest)))
+    areas = rig.anchors.areas(rig.pose(avatar.shape, with_neutral(faces, avatar.neutral_blendshapes)))
     return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision(avatar.device).parent]
 
 

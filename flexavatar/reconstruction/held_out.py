@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flexavatar.avatar import Avatar
 from flexavatar.avatar.drawing import draw
-from flexavatar.expression import Expression, above_rest
+from flexavatar.expression import Expression, above_neutral
 from flexavatar.metrics import psnr, ssim
 from flexavatar.tracking import TrackedFace
 
@@ -46,7 +46,7 @@ def draw_view(
 
 def expression_of(avatar: Avatar, view: TrackedFace) -> Expression:
     """The expression that, on top of the avatar's resting face, gives the view's blendshapes."""
-    return Expression(above_rest(view.blendshapes, avatar.rest.cpu()), view.head_rotation)
+    return Expression(above_neutral(view.blendshapes, avatar.neutral_blendshapes.cpu()), view.head_rotation)
 
 
 def over_white(view: TrackedFace, size: int = MEASURED_SIZE) -> tuple[Tensor, Tensor]:

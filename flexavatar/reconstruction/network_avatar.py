@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar import Avatar, NetworkCode
+from flexavatar.avatar import Avatar, AvatarCode
 from flexavatar.camera import Camera
 from flexavatar.model.flex_s import FLEX_S, SHELL_CHANNELS, SHELLS, FlexSObservation
 from flexavatar.model.source import NetworkSource, load_network
@@ -27,7 +27,7 @@ STEPS: dict[Quality, tuple[int, int]] = {"instant": (0, 0), "fast": (8, 12), "ba
 # On 2 idle cores (docs/timings.md): encoding; what refining begins with; its steps.
 START_SECONDS, REFINE_SECONDS, DEFORM_SECONDS, STEP_SECONDS = 1.3, 1.8, 0.14, 0.23
 GPU_START_SECONDS, GPU_STEP_SECONDS = 15.0, 0.03
-MOST_VIEWS = 24  # that a video's avatar is refined to: every one of them is kept decoded
+MAX_VIEWS = 24  # that a video's avatar is refined to: every one of them is kept decoded
 
 
 def fit_steps(quality: Quality, views: int) -> tuple[int, int]:
@@ -67,7 +67,7 @@ def create_network_avatar(
     made = rig_avatar.to(torch_device(device))
     with torch.no_grad():
         head = load_network(source, made.device).encode(to_device(observation, made.device))
-    made = replace(made, network=NetworkCode(head.code[0], head.detail[0], source))
+    made = replace(made, network=AvatarCode(head.code[0], head.detail[0], source))
     done = 0.0
 
     def count(stage: str, share: float) -> None:
@@ -78,7 +78,7 @@ def create_network_avatar(
 
     counted = Progress(count, None if progress is None else progress.asked_to_stop)
     if sum(steps):
-        chosen = [views[i] for i in spread_views(views, base, MOST_VIEWS)]
+        chosen = [views[i] for i in spread_views(views, base, MAX_VIEWS)]
         params = RefineParams(deform_steps=steps[0], steps=steps[1])
         residuals = refine(made, chosen, 0, params, counted)
     else:
@@ -98,10 +98,7 @@ def observe(tracked: TrackedFace, avatar: Avatar, photo: Unwrapped) -> FlexSObse
         images=torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True),
         camera=Camera(camera.world_to_camera[None], camera.intrinsics[None], camera.width, camera.height),
         shells=photo_shells(tracked, photo, Rig.load())[None],
-        shape=avatar.shape[None],
-        rest=avatar.rest[None],
-        colors=avatar.colors[None],
-        opacities=avatar.opacities[None],
+        **{name: value[None] for name, value in avatar.appearance().items()},
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, above_rest
+from flexavatar.expression import Expression, above_neutral
 from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import Rig
 from flexavatar.tracking import TrackedFace
@@ -55,11 +55,13 @@ class FitObservation:
         return FitObservation(image, self.matte[part], self.weight[part], camera, self.expression)
 
 
-def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256, rim_margin: float = RIM_MARGIN) -> FitObservation:
+def observe_face(
+    tracked: TrackedFace, neutral: Tensor, size: int = 256, rim_margin: float = RIM_MARGIN
+) -> FitObservation:
     """A tracked photo as flex-s is fitted to it, size x size pixels.
 
-    rest [52]: the resting face of the avatar. What lies below the rig's bust has weight 0, since no avatar reaches
-    there, and so has what lies beyond the photo's border, where shoulders go on unseen.
+    neutral [52]: the neutral blendshapes of the avatar. What lies below the rig's bust has weight 0, since no avatar
+    reaches there, and so has what lies beyond the photo's border, where shoulders go on unseen.
     """
     shape = (size, size)
 
@@ -68,7 +70,7 @@ def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256, rim_margin
         return F.interpolate(values.permute(2, 0, 1)[None], shape, mode="bilinear", antialias=True)[0]
 
     camera = tracked.camera.resized(size, size)
-    expression = Expression(above_rest(tracked.blendshapes, rest), tracked.head_rotation)
+    expression = Expression(above_neutral(tracked.blendshapes, neutral), tracked.head_rotation)
     weight = above_the_rim(tracked, camera, rim_margin)
     if tracked.known is not None:
         weight = weight * (resized(tracked.known) > 0.99)
@@ -81,7 +83,7 @@ def observe_face(tracked: TrackedFace, rest: Tensor, size: int = 256, rim_margin
     )
 
 
-def observe_close_up(tracked: TrackedFace, rest: Tensor) -> FitObservation | None:
+def observe_close_up(tracked: TrackedFace, neutral: Tensor) -> FitObservation | None:
     """The close-up of a tracked face as `observe_face` gives the head; None where the photo has none."""
     close = tracked.close
     if close is None:
@@ -94,7 +96,7 @@ def observe_close_up(tracked: TrackedFace, rest: Tensor) -> FitObservation | Non
     warp = np.array([[scale, 0, shift[0] + 0.5 * scale - 0.5], [0, scale, shift[1] + 0.5 * scale - 0.5]])
     matte = cv2.warpAffine(tracked.matte, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     weight = torch.from_numpy(close.known)[None] * above_the_rim(tracked, close.camera)
-    expression = Expression(above_rest(tracked.blendshapes, rest), tracked.head_rotation)
+    expression = Expression(above_neutral(tracked.blendshapes, neutral), tracked.head_rotation)
     return FitObservation(
         image=torch.from_numpy(close.image).permute(2, 0, 1).float() / 255,
         matte=torch.from_numpy(np.ascontiguousarray(matte))[None],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flexavatar.avatar import Avatar
 from flexavatar.avatar.residuals import PER_GAUSSIAN, Residuals, between, changed
-from flexavatar.expression import Expression, above_rest
+from flexavatar.expression import Expression, above_neutral
 from flexavatar.gaussians import Gaussians
 from flexavatar.progress import Progress
 from flexavatar.reconstruction.alignment import Alignment
@@ -109,7 +109,7 @@ def refine(
     if not faces:
         raise ValueError("There is nothing to refine an avatar with: pass at least one photo.")
     plain = replace(avatar, residuals=None)
-    photos = [_see(face, avatar.rest.cpu()).to(avatar.device) for face in faces]
+    photos = [_see(face, avatar.neutral_blendshapes.cpu()).to(avatar.device) for face in faces]
     with torch.no_grad():
         neutral = plain.gaussians()
     hair = hair_shares(plain, neutral, params.freedom)
@@ -132,14 +132,14 @@ def refine(
         made = changed(changed(still, hanging), fine.residuals)
         # What follows filters maps of the atlas with OpenCV.
         whole, still, made = to_device(between(still, made), "cpu"), still.to("cpu"), made.to("cpu")
-        of_views, shape, rest = fine.freedom.cpu(), avatar.shape.cpu(), avatar.rest.cpu()
+        of_views, shape, neutral = fine.freedom.cpu(), avatar.shape.cpu(), avatar.neutral_blendshapes.cpu()
         seen = of_views.amax(0)
         hidden = toned(still.colors, made.colors, seen, hair.cpu(), params.hidden)
         colors = torch.lerp(hidden, whole.colors, seen[:, None])
         painted = (still.colors + colors).clamp(0, 1)
         lids = closed_lids(painted, seen, params.hidden)
         worn_by = photos[base].expression.blendshapes.cpu()
-        creases, worn = creases_of(shape, rest, worn_by, painted, of_views[base], params.creases)
+        creases, worn = creases_of(shape, neutral, worn_by, painted, of_views[base], params.creases)
         return replace(whole, colors=colors, lids=lids, creases=creases, worn=worn)
 
 
@@ -278,10 +278,10 @@ def _gated(values: Tensor, gate: Tensor) -> Tensor:
     return still + (values - still) * gate
 
 
-def _see(face: TrackedFace, rest: Tensor) -> _Seen:
-    levels = [observe_face(face, rest, size, RIM_MARGIN) for size in (COARSE, FINE)]
-    close = observe_close_up(face, rest)
-    expression = Expression(above_rest(face.blendshapes, rest), face.head_rotation)
+def _see(face: TrackedFace, neutral: Tensor) -> _Seen:
+    levels = [observe_face(face, neutral, size, RIM_MARGIN) for size in (COARSE, FINE)]
+    close = observe_close_up(face, neutral)
+    expression = Expression(above_neutral(face.blendshapes, neutral), face.head_rotation)
     return _Seen((*levels, *([] if close is None else [close])), expression)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from flexavatar.avatar import Avatar
-from flexavatar.expression import resting_face
+from flexavatar.expression import neutral_of
 from flexavatar.reconstruction.frames import base_cost, head_angles, sharpness
-from flexavatar.reconstruction.silhouette import volume_of
+from flexavatar.reconstruction.silhouette import hair_displacement_of
 from flexavatar.rig import Rig
 from flexavatar.texture import rig_texture
 from flexavatar.texture.unwrap import Unwrapped, unwrap
@@ -23,26 +23,26 @@ def create_rig_avatar(
     base: int = 0,
     texture_views: int = 24,
     settings: Mapping[str, Any] | None = None,
-    volume: bool = True,
+    displace_hair: bool = True,
 ) -> tuple[Avatar, Unwrapped]:
     """The rig avatar of views that share one shape, without a thumbnail, and `views[base]` as it was unwrapped.
 
     `base` is the view whose light the avatar has. The texture is merged from the `texture_views` that see most, the
-    resting face is the median over the views. With `volume` the hair stands off the rig as far as the silhouettes
-    tell; a network that has volume of its own expects the bare rig.
+    neutral blendshapes are the median over the views. With `displace_hair` the hair stands off the rig as far as the
+    silhouettes tell; a network that displaces hair itself expects the bare rig.
     """
     rig = Rig.load()
     seen = [views[i] for i in spread_views(views, base, texture_views)]
-    height = volume_of(seen) if volume else None
+    height = hair_displacement_of(seen) if displace_hair else None
     photos = [unwrap(view, rig, height) for view in seen]
     texture = rig_texture(photos, seen, rig, height)
     avatar = Avatar(
         shape=views[base].shape.float(),
-        rest=torch.stack([resting_face(view.blendshapes) for view in views]).median(0).values,
+        neutral_blendshapes=torch.stack([neutral_of(view.blendshapes) for view in views]).median(0).values,
         colors=texture.colors,
         opacities=texture.opacities,
         metadata={"model": "rig", "settings": dict(settings or {})},
-        volume=height,
+        hair_displacement=height,
     )
     return avatar, photos[0]
 

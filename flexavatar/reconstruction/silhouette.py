@@ -29,20 +29,20 @@ STANDS_OFF = (
     0.002,
     0.008,
 )  # metres beyond the rig's silhouette where an exit begins to count as hair, and does in full
-LEAST_SURE = 0.02  # say of a view along whose direction the silhouette tells little
+MIN_SURE = 0.02  # say of a view along whose direction the silhouette tells little
 BOUND = 30.0  # strength of the hull and of the rig's own surface as bounds, likewise
 ROUNDS = 12  # in which bounds that are crossed are enforced
 
 
-def volume_of(views: Sequence[TrackedFace]) -> torch.Tensor:
+def hair_displacement_of(views: Sequence[TrackedFace]) -> torch.Tensor:
     """How far each vertex of the rig is raised [V], metres, in several views that share one shape."""
     rig, out = Rig.load(), outward()
     free = torch.where(out.reach > 0)[0].numpy()
     distance, excess, sure = (np.stack(a) for a in zip(*(_exits(view, rig, free) for view in views), strict=True))
     limit, certainty = _agreed(distance, excess, sure, out.reach.numpy()[free].astype(np.float64))
-    volume = np.zeros(len(rig.mean))
-    volume[free] = _smooth(limit, certainty, _neighbours(rig, free))
-    heights = torch.from_numpy(volume.astype(np.float32))
+    displacement = np.zeros(len(rig.mean))
+    displacement[free] = _smooth(limit, certainty, _neighbours(rig, free))
+    heights = torch.from_numpy(displacement.astype(np.float32))
     total, count = joined(torch.stack([heights, torch.ones_like(heights)], 1), out.place).unbind(1)
     return total / count
 
@@ -56,7 +56,7 @@ def _agreed(
     """
     distance = np.minimum(distance, reach)
     nearest = distance.min(0)
-    vote = np.exp(-(((distance - nearest) / TOLERANCE) ** 2)) * (sure + LEAST_SURE)
+    vote = np.exp(-(((distance - nearest) / TOLERANCE) ** 2)) * (sure + MIN_SURE)
     limit = (vote * distance).sum(0) / vote.sum(0)
     certainty = (vote * sure).sum(0) / vote.sum(0)
     # Where the rig's own silhouette ends as late, as beside ears, nothing is known to stand off.

@@ -18,14 +18,14 @@ from flexavatar.reconstruction.settings import CaptureSettings
 from flexavatar.settings import FaceChoice
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.people import strangers
-from flexavatar.tracking.tracker import FACE_ERRORS, Look
+from flexavatar.tracking.tracker import FACE_ERRORS, FaceCrop
 
 if TYPE_CHECKING:
     from flexavatar.settings import Photo
 
 WATCHED, COLLECTED, COMPARED = 0.53, 0.7, 0.76  # shares of the work until views are tracked
 STOPPED_FRAMES = 8  # of a video whose capture is stopped before its frames are chosen
-MOST_FPS, USUAL_FPS = 60.0, 30.0  # browsers' recordings say 1000: that is their clock, not their rate
+MAX_FPS, USUAL_FPS = 60.0, 30.0  # browsers' recordings say 1000: that is their clock, not their rate
 WORST_ERROR = 0.05  # landmark distance / face height from which a view does more harm than good
 PHOTOS_HELD_OUT_FROM = 10  # so many photos before some are kept from the avatar
 
@@ -60,13 +60,13 @@ def observe_photos(
     """Views of the person in several photos. Raises NothingUsable, DifferentPeople, Cancelled."""
     from flexavatar.io.images import read_image
 
-    looks: dict[str, Look] = {}
+    looks: dict[str, FaceCrop] = {}
     dropped: dict[str, str] = {}
     prints: dict[bytes, str] = {}
     for i, photo in enumerate(photos):
         source = f"photo {i + 1} ({Path(photo).name})" if isinstance(photo, str | Path) else f"photo {i + 1}"
         try:
-            look = tracker.look(read_image(photo), face)
+            look = tracker.crop_face(read_image(photo), face)
         except (UnreadableImage, *FACE_ERRORS) as error:
             dropped[source] = str(error)
         else:
@@ -129,22 +129,22 @@ def observe_video(
 
 def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
     """Frames a second to look at."""
-    usual = info.fps if 0 < info.fps <= MOST_FPS else USUAL_FPS
+    usual = info.fps if 0 < info.fps <= MAX_FPS else USUAL_FPS
     return usual if not info.duration else min(usual, settings.looked_at / info.duration)
 
 
 def _collected(
     frames: Iterator[np.ndarray], notes: dict[int, FrameNote], names: dict[int, str], progress: Progress
-) -> dict[str, Look]:
+) -> dict[str, FaceCrop]:
     """The looks at the noted frames, from a second reading of the clip."""
-    looks: dict[str, Look] = {}
+    looks: dict[str, FaceCrop] = {}
     last = max(notes)
     stopped_before = progress.stopped
     told = progress.unstoppable() if stopped_before else progress
     for index, frame in enumerate(frames):
         if index in notes:
             note = notes[index]
-            looks[names[index]] = Look.at(frame, note.crop, note.face)
+            looks[names[index]] = FaceCrop.at(frame, note.crop, note.face)
         share = WATCHED + (COLLECTED - WATCHED) * index / (last + 1)
         if index >= last or not (told("collecting frames", share) or not looks):
             break
@@ -152,7 +152,11 @@ def _collected(
 
 
 def _tracked(
-    looks: dict[str, Look], held_out: Sequence[str], dropped: dict[str, str], tracker: FaceTracker, progress: Progress
+    looks: dict[str, FaceCrop],
+    held_out: Sequence[str],
+    dropped: dict[str, str],
+    tracker: FaceTracker,
+    progress: Progress,
 ) -> Observations:
     """Compare the people, fit the rig to all views together and drop those it does not fit."""
     if not looks:
@@ -165,7 +169,7 @@ def _tracked(
         dropped[names[i]] = f"shows another person (similarity {likeness:.2f})"
     names = [name for name in names if name not in dropped]
 
-    faces = tracker.track_looks([looks[name] for name in names], going.part(COMPARED, 1.0))
+    faces = tracker.track_crops([looks[name] for name in names], going.part(COMPARED, 1.0))
     views = [View(name, face) for name, face in zip(names, faces, strict=False)]
     best = min(view.face.error for view in views)
     for view in views:

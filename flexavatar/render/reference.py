@@ -17,7 +17,7 @@ RAY_LIMIT = 0.15  # the Jacobian is evaluated at most this share of the image si
 MAX_ALPHA = 0.999
 MIN_ALPHA = 1 / 255
 MIN_TRANSMITTANCE = 1e-4
-LEAST_SHARE = 1e-12  # of an ellipse's squared area that the blur leaves; keeps its root differentiable
+MIN_SHARE = 1e-12  # of an ellipse's squared area that the blur leaves; keeps its root differentiable
 
 
 def rasterize_reference(
@@ -58,7 +58,7 @@ def _draw(
     axes = jacobian @ rotation @ (rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :])  # [G, 2, 3]
     sharp = axes @ axes.mT
     blurred = sharp + BLUR * torch.eye(2).to(axes)
-    shares = (torch.linalg.det(sharp) / torch.linalg.det(blurred)).clamp(min=LEAST_SHARE)
+    shares = (torch.linalg.det(sharp) / torch.linalg.det(blurred)).clamp(min=MIN_SHARE)
     opacities = gaussians.opacities * shares.sqrt()
     conics = torch.linalg.inv(blurred)
     centers = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)

@@ -57,7 +57,7 @@ def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
 
 FRONT = (0.0, 0.04)  # metres behind the eyes over which it begins that hair may stand off skin
 SAME_PLACE = 1e-5  # metres
-LEAST_SHARE = 0.3  # of a vertex's share in texels: less says nothing of its direction
+MIN_SHARE = 0.3  # of a vertex's share in texels: less says nothing of its direction
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def _outward(device: str) -> Outward:
     sums = torch.zeros(len(rig.mean), 5).index_add_(0, corners, (values[:, None] * weights[..., None]).flatten(0, 1))
     place = torch.unique((rig.mean / SAME_PLACE).round(), dim=0, return_inverse=True)[1]
     sums = joined(sums, place)
-    known = sums[:, 4:] > LEAST_SHARE
-    mean = torch.where(known, sums / sums[:, 4:].clamp_min(LEAST_SHARE), 0)
+    known = sums[:, 4:] > MIN_SHARE
+    mean = torch.where(known, sums / sums[:, 4:].clamp_min(MIN_SHARE), 0)
     return Outward(torch.nn.functional.normalize(mean[:, :3], dim=-1), mean[:, 3], place)
 
 
@@ -99,6 +99,10 @@ def joined(values: Tensor, place: Tensor) -> Tensor:
     return values.new_zeros(int(place.max()) + 1, values.shape[1]).index_add_(0, place, values)[place]
 
 
-def raised(vertices: Tensor, volume: Tensor | None) -> Tensor:
-    """Vertices [..., V, 3] of the rig, before its torso turns, raised by `volume` [V] metres."""
-    return vertices if volume is None else vertices + volume[:, None] * outward(vertices.device).direction
+def raised(vertices: Tensor, hair_displacement: Tensor | None) -> Tensor:
+    """Vertices [..., V, 3] of the rig, before its torso turns, raised by `hair_displacement` [V] metres."""
+    return (
+        vertices
+        if hair_displacement is None
+        else vertices + hair_displacement[:, None] * outward(vertices.device).direction
+    )

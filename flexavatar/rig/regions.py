@@ -62,10 +62,10 @@ def atlas_regions(rig: Rig) -> Regions:
     return Regions(position, chart, scalp, torso, face, ear, edge.astype(np.float32), region)
 
 
-def under_hair(regions: Regions, rig: Rig, volume: Tensor) -> Regions:
-    """Regions in which what is raised by `volume` [V] metres counts as hair, also over ears and neck."""
+def under_hair(regions: Regions, rig: Rig, hair_displacement: Tensor) -> Regions:
+    """Regions in which what is raised by `hair_displacement` [V] metres counts as hair, also over ears and neck."""
     height = np.zeros(regions.scalp.shape, np.float32)
-    height[rig.atlas.valid.numpy()] = rig.anchors.interpolate(volume[:, None])[:, 0].numpy()
+    height[rig.atlas.valid.numpy()] = rig.anchors.interpolate(hair_displacement[:, None])[:, 0].numpy()
     hair = _smooth((height - HAIR_HEIGHT) / HAIR_FADE) * (regions.region == REGION_NAMES.index("head"))
     return replace(regions, scalp=np.maximum(regions.scalp, hair), ear=regions.ear & (hair < 0.5))
 

@@ -78,6 +78,25 @@ class Rig:
         return self.triangles[torch.isin(self.parts.long(), wanted)]
 
 
+@dataclass(frozen=True)
+class Appearance:
+    """A person on the rig, of G texels; all fields may have the same leading batch dimension."""
+
+    shape: Tensor  # [..., K] standard deviations of the rig's shape space
+    neutral_blendshapes: Tensor  # [..., 52] that this person's resting face has on the rig
+    colors: Tensor  # [..., G, 3] RGB 0..1
+    opacities: Tensor  # [..., G] 0..1
+
+    @property
+    def base(self) -> Tensor:
+        """Colours and opacities [..., G, 4]."""
+        return torch.cat([self.colors, self.opacities[..., None]], -1)
+
+    def appearance(self) -> dict[str, Tensor]:
+        """These fields by name, for making another value of the same person."""
+        return {f.name: getattr(self, f.name) for f in fields(Appearance)}
+
+
 @lru_cache(maxsize=4)
 def _load(path: str, device: str) -> Rig:
     if device != "cpu":

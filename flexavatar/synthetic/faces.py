@@ -25,11 +25,11 @@ from flexavatar.tracking import FaceTracker, TrackedFace
 
 CACHE_VERSION = 4
 QUALITY = 92  # JPEG, of the cached atlas
-MOST_YAW, MOST_ERROR = 16.0, 0.014  # degrees and face heights: portraits beyond give bad textures
-LEAST_SEEN = 0.10  # of the atlas
+MAX_YAW, MAX_ERROR = 16.0, 0.014  # degrees and face heights: portraits beyond give bad textures
+MIN_SEEN = 0.10  # of the atlas
 # Coloured lamps and hard shadows would be taken for the skin. Degrees of hue where the saturation says anything;
 # difference of the two cheeks in rgb shares and in the logarithm of brightness.
-SKIN_HUES, LEAST_SATURATION, MOST_TINTED, MOST_SHADED = (2.0, 38.0), 0.15, 0.09, 1.0
+SKIN_HUES, MIN_SATURATION, MAX_TINTED, MAX_SHADED = (2.0, 38.0), 0.15, 0.09, 1.0
 # Where a photo shows beard, brows, lips and eyes, which look like hair and are none of the scalp's (metres, mean head).
 FEATURES_TOP, FEATURES_BOTTOM, FEATURES_SIDE = 0.030, -0.125, 0.052
 HAIRLIKE = 0.45  # nearer to the hair's colour than this share of the way from skin to hair counts as hair
@@ -57,7 +57,7 @@ def portrait_files(folder: Path) -> list[Path]:
     listed = folder / "meta.json"
     if listed.exists():
         rows = json.loads(listed.read_text())
-        good = {r["file"] for r in rows if r["split"] == "train" and r["faces"] == 1 and abs(r["yaw_deg"]) < MOST_YAW}
+        good = {r["file"] for r in rows if r["split"] == "train" and r["faces"] == 1 and abs(r["yaw_deg"]) < MAX_YAW}
         files = [p for p in files if p.name in good]
     return files
 
@@ -120,7 +120,7 @@ class FaceLibrary:
             log.info("%s is left out: %s", source.name, error)
             return refused
         yaw = float(torch.rad2deg(torch.atan2(tracked.head_rotation[0, 2], tracked.head_rotation[2, 2])))
-        if abs(yaw) > MOST_YAW or tracked.error > MOST_ERROR:
+        if abs(yaw) > MAX_YAW or tracked.error > MAX_ERROR:
             log.info("%s is left out: yaw %.0f degrees, error %.3f", source.name, yaw, tracked.error)
             return refused
         return _bare_face(tracked, Rig.load(), atlas_regions(Rig.load()))
@@ -129,7 +129,7 @@ class FaceLibrary:
 def _bare_face(tracked: TrackedFace, rig: Rig, regions: Regions) -> dict[str, np.ndarray]:
     """The portrait's texture with the scalp, and whatever hair hangs into the face, filled with skin."""
     photo = unwrap(tracked, rig)
-    if (photo.weight > 0.5).mean() < LEAST_SEEN:
+    if (photo.weight > 0.5).mean() < MIN_SEEN:
         return {"usable": np.array(False)}
     colors = person_colors(photo, regions, tracked.image.astype(np.float32) / 255, tracked.matte)
     skin, hair = colors["skin"], colors["hair"]
@@ -167,13 +167,13 @@ def plain_light(color: np.ndarray, regions: Regions) -> bool:
     skin = np.median(color[regions.face], axis=0)
     hue, saturation, _ = cv2.cvtColor(skin[None, None].astype(np.float32), cv2.COLOR_RGB2HSV)[0, 0]
     hue = (hue + 180) % 360 - 180
-    if saturation > LEAST_SATURATION and not SKIN_HUES[0] < hue < SKIN_HUES[1]:
+    if saturation > MIN_SATURATION and not SKIN_HUES[0] < hue < SKIN_HUES[1]:
         return False
     aside = regions.position[..., 0]
     left, right = (np.median(color[regions.face & side], axis=0) for side in (aside > 0.01, aside < -0.01))
     tinted = np.abs(left / max(left.sum(), 1e-3) - right / max(right.sum(), 1e-3)).max()
     shaded = abs(np.log(max(left.mean(), 1e-3) / max(right.mean(), 1e-3)))
-    return bool(tinted < MOST_TINTED and shaded < MOST_SHADED)
+    return bool(tinted < MAX_TINTED and shaded < MAX_SHADED)
 
 
 def compressed(color: np.ndarray, valid: np.ndarray) -> np.ndarray:

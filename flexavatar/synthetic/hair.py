@@ -35,7 +35,7 @@ from flexavatar.synthetic.hair_styles import WHORL, HairStyle, Tie, Tubes
 from flexavatar.synthetic.pieces import StrandPiece
 
 LIMIT, DRAWN = 150_000, 1.4  # Gaussians, and how many times as many before what lies too deep is left out
-MOST_STRANDS = 30_000
+MAX_STRANDS = 30_000
 SHADE_GRID = (94, 97, 92)
 DEEP = 9.0  # layers: below, nothing is seen
 WIDTHS = (0.00025, 0.0011)  # metres, standard deviation across a strand
@@ -144,7 +144,7 @@ def grow_on(
     typical = float(odds @ length) + sum(tie.length for tie in style.ties) / max(len(style.ties), 1)
     piece = min(max(min(turn, 0.017), 0.003), max(typical, 0.003))
     step = min(max(min(0.5 * piece, 0.006), 0.0022), 0.006)
-    strands = int(min(MOST_STRANDS, DRAWN * limit / (typical / max(piece, step) + 0.6)) * style.dense)
+    strands = int(min(MAX_STRANDS, DRAWN * limit / (typical / max(piece, step) + 0.6)) * style.dense)
     root = r.choice(len(odds), strands, p=odds)
     how = Growth(
         step, style.lift_length, style.brush_length, style.flow, style.gravity, style.gravity_length, style.stiffness,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, with_rest
+from flexavatar.expression import Expression, with_neutral
 from flexavatar.gaussians import Gaussians
 from flexavatar.render import Rendering, render
 from flexavatar.rig.anchors import outward_normals
@@ -57,7 +57,7 @@ class SyntheticHead:
 
     def blendshapes(self, expression: Expression) -> Tensor:
         """The rig's blendshapes [52]: the expression, and where it leaves room the resting face."""
-        return with_rest(expression.blendshapes, self.rest)
+        return with_neutral(expression.blendshapes, self.rest)
 
     def splats(self, expression: Expression | None = None) -> Gaussians:
         """The scene as dense opaque Gaussians in the canonical head frame, colours lit.

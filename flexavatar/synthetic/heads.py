@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.camera import Camera
-from flexavatar.expression import BLENDSHAPE_INDEX, RESTING_SHAPES, Expression
+from flexavatar.expression import BLENDSHAPE_INDEX, NEUTRAL_SHAPES, Expression
 from flexavatar.render import Rendering
 from flexavatar.settings import to_device
 from flexavatar.synthetic.assets import SCLERA, HeadAssets
@@ -276,7 +276,7 @@ class _Draw:
     def _rest(self) -> Tensor:
         """A few of the shapes that count as part of a person's neutral face."""
         rest = torch.zeros(len(BLENDSHAPE_INDEX))
-        for name in RESTING_SHAPES:
+        for name in NEUTRAL_SHAPES:
             if name.endswith("Right") and name not in ("mouthRight",):
                 rest[BLENDSHAPE_INDEX[name]] = rest[BLENDSHAPE_INDEX[name.removesuffix("Right") + "Left"]]
             elif self.chance(0.25):

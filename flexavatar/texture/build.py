@@ -28,17 +28,19 @@ class RigTexture:
 
 
 def rig_texture(
-    photos: Sequence[Unwrapped], views: Sequence[TrackedFace], rig: Rig, volume: Tensor | None = None
+    photos: Sequence[Unwrapped], views: Sequence[TrackedFace], rig: Rig, hair_displacement: Tensor | None = None
 ) -> RigTexture:
     """Merge, complete and paint what `unwrap` read from views of one person; see the modules of this package.
 
     The first view sets exposure and white balance; it lends its pixels where too little of the hair was unwrapped.
-    `volume` [V] is how far hair raises the rig's vertices, metres.
+    `hair_displacement` [V] is how far hair raises the rig's vertices, metres.
     """
     photo, tracked = merge(photos, views, rig), views[0]
-    regions = atlas_regions(rig) if volume is None else under_hair(atlas_regions(rig), rig, volume)
+    regions = (
+        atlas_regions(rig) if hair_displacement is None else under_hair(atlas_regions(rig), rig, hair_displacement)
+    )
     image = tracked.image.astype(np.float32) / 255
-    colors = person_colors(photo, regions, image, tracked.matte, _stands_off(rig, regions, volume))
+    colors = person_colors(photo, regions, image, tracked.matte, _stands_off(rig, regions, hair_displacement))
     hidden = regions.named("mouth", "sockets") | hidden_ears(photo.color, photo.weight, colors, regions)
     weight = np.where(hidden, 0, photo.weight)
     target = ground(colors, regions)
@@ -54,8 +56,8 @@ def rig_texture(
     )
 
 
-def _stands_off(rig: Rig, regions: Regions, volume: Tensor | None) -> bool:
-    if volume is None:
+def _stands_off(rig: Rig, regions: Regions, hair_displacement: Tensor | None) -> bool:
+    if hair_displacement is None:
         return False
     scalp = torch.from_numpy(regions.scalp)[rig.atlas.valid] > 0.8
-    return float(rig.anchors.interpolate(volume[:, None])[scalp].mean()) > NO_STUBBLE
+    return float(rig.anchors.interpolate(hair_displacement[:, None])[scalp].mean()) > NO_STUBBLE

@@ -30,9 +30,9 @@ class Unwrapped:
     pixel: np.ndarray  # [256, 256, 2] where the texel falls in the crop
 
 
-def unwrap(tracked: TrackedFace, rig: Rig, volume: torch.Tensor | None = None) -> Unwrapped:
-    """Sample the photo at every texel of the tracked, expression-posed rig, raised by `volume` [V] metres."""
-    vertices = raised(rig.pose(tracked.shape, tracked.blendshapes), volume)
+def unwrap(tracked: TrackedFace, rig: Rig, hair_displacement: torch.Tensor | None = None) -> Unwrapped:
+    """Sample the photo at every texel of the tracked, expression-posed rig, its hair raised by [V] metres."""
+    vertices = raised(rig.pose(tracked.shape, tracked.blendshapes), hair_displacement)
     vertices = rig.turn_torso(vertices, tracked.head_rotation)
     valid = rig.atlas.valid.numpy()
     size = tracked.camera.height

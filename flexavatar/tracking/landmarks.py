@@ -21,7 +21,7 @@ from flexavatar.expression import ARKIT_BLENDSHAPES
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
 
 LANDMARK_COUNT = 478
-MOST_FACES = 8
+MAX_FACES = 8
 _LOOK_SIZE = 768  # pixels, longest side of what the detector is given; it works at 128 itself
 _MARGINS = (1.7, 2.8)  # windows of this many image sides, for faces that fill the frame
 _TILE_SIZES = (2 / 3, 1 / 2, 1 / 4, 1 / 8, 1 / 16)  # of the longest image side
@@ -161,7 +161,7 @@ def _create_landmarker() -> Any:
 
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=model_path("face_landmarker.task")),
-        num_faces=MOST_FACES,
+        num_faces=MAX_FACES,
         output_face_blendshapes=True,
     )
     return vision.FaceLandmarker.create_from_options(options)

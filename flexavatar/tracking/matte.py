@@ -35,7 +35,7 @@ class MatteParams:
     person_lost: float = 0.12  # share of the sure person, above which it takes away only what is unsure
 
 
-class Matter:
+class PersonMatting:
     """Owns the segmentation networks, each created at the first use. Safe to share between threads."""
 
     def __init__(self, model: str = "selfie", params: MatteParams | None = None) -> None:

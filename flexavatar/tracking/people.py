@@ -11,7 +11,7 @@ from torch import Tensor
 from flexavatar.errors import FlexAvatarError, NoFaceFound
 from flexavatar.tracking.identity import SAME_PERSON, identity_net
 from flexavatar.tracking.landmarks import Face
-from flexavatar.tracking.tracker import Look
+from flexavatar.tracking.tracker import FaceCrop
 
 # Below the threshold for single pairs: a face turned by 60 degrees is compared with the mean of its own person.
 MEMBER = SAME_PERSON - 0.12
@@ -21,7 +21,7 @@ class DifferentPeople(FlexAvatarError):
     """The pictures show several people, and none of them is in most pictures."""
 
 
-def strangers(looks: Sequence[Look]) -> dict[int, float]:
+def strangers(looks: Sequence[FaceCrop]) -> dict[int, float]:
     """Pictures (index: cosine with the person) that show somebody else than most of `looks` do.
 
     Raises DifferentPeople when nobody is in more than half of the pictures.
@@ -47,7 +47,7 @@ def strangers(looks: Sequence[Look]) -> dict[int, float]:
 NOTICED = 0.08  # others below this share of the area of the largest face are passers-by and pictures on the wall
 STRANGER = 0.32  # cosine of embeddings below which a face is somebody else: most of them, and no turned head
 NEW_SIDE = 0.8  # of the same person, below which an embedding shows a side of them that is worth remembering
-MOST_REMEMBERED = 8
+MAX_REMEMBERED = 8
 
 
 class Followed:
@@ -81,6 +81,6 @@ class Followed:
         if likeness[best] < STRANGER:
             self.people = max(self.people, 2)
             return None
-        if SAME_PERSON < likeness[best] < NEW_SIDE and len(self._known) < MOST_REMEMBERED:
+        if SAME_PERSON < likeness[best] < NEW_SIDE and len(self._known) < MAX_REMEMBERED:
             self._known.append(embeddings[best])
         return faces[best]

@@ -28,7 +28,7 @@ from flexavatar.tracking.crop import (
 from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, fit_landmarks
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.landmarks import Face, FaceDetector, same_face
-from flexavatar.tracking.matte import Matter
+from flexavatar.tracking.matte import PersonMatting
 
 SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
 CROP = (CROP_SIZE, CROP_SIZE)
@@ -79,9 +79,9 @@ class FaceTracker:
     """Tracks heads in photos and videos. Networks load at the first use; safe to share between threads."""
 
     def __init__(self, matte: str = "selfie") -> None:
-        """`matte` is what cuts people out, and what may be wrong with it, as of `Matter`."""
+        """`matte` is what cuts people out, and what may be wrong with it, as of `PersonMatting`."""
         self._detector = FaceDetector()
-        self._matter = Matter(matte)
+        self._matting = PersonMatting(matte)
 
     def __enter__(self) -> FaceTracker:
         return self
@@ -92,7 +92,7 @@ class FaceTracker:
     def close(self) -> None:
         """Free the networks; a later call loads them again."""
         self._detector.close()
-        self._matter.close()
+        self._matting.close()
 
     @cached_property
     def model(self) -> LandmarkModel:
@@ -108,7 +108,7 @@ class FaceTracker:
         """
         report = progress or Progress()
         report("finding the face", 0.0)
-        look = self.look(image, face)
+        look = self.crop_face(image, face)
         report("cutting out", 0.25)
         cut_out = self._cut_out(look)
         report("tracking", 0.5)
@@ -117,7 +117,7 @@ class FaceTracker:
         )
         return _tracked(look, *cut_out, fit)
 
-    def look(self, image: np.ndarray, face: FaceChoice = None) -> Look:
+    def crop_face(self, image: np.ndarray, face: FaceChoice = None) -> FaceCrop:
         """The face in a photo, uint8 [H, W, 3], before the fit; parameters and errors as of `track_image`."""
         chosen = _choose(self._detector.detect(image), face)
         left, top, right, bottom = chosen.box
@@ -126,10 +126,10 @@ class FaceTracker:
                 f"The face is only {round(right - left)} x {round(bottom - top)} pixels; at least {SMALLEST_FACE} are "
                 "needed. Use a larger photo, or one taken from nearer."
             )
-        return Look.at(image, head_crop(chosen.landmarks), chosen)
+        return FaceCrop.at(image, head_crop(chosen.landmarks), chosen)
 
-    def track_looks(
-        self, looks: Sequence[Look], progress: Progress | None = None, shape: Tensor | None = None
+    def track_crops(
+        self, looks: Sequence[FaceCrop], progress: Progress | None = None, shape: Tensor | None = None
     ) -> list[TrackedFace]:
         """Faces of *one person*, with one shape that all of them share; cut out, each with its camera and expression.
 
@@ -147,7 +147,7 @@ class FaceTracker:
         fit = fit_person(self.model, landmarks, scores, CROP, shape)
         return [_tracked(look, *person, fit[[i]]) for i, (look, person) in enumerate(zip(done, people, strict=True))]
 
-    def follow(self, frames: Iterable[np.ndarray], choose: Choose | None = None) -> Iterator[Look | None]:
+    def follow(self, frames: Iterable[np.ndarray], choose: Choose | None = None) -> Iterator[FaceCrop | None]:
         """One person frame by frame, None where they are not seen; the whole picture is searched only for who is lost.
 
         `choose` decides whom to follow, by default the largest face: it is given a frame with the faces found there,
@@ -155,7 +155,7 @@ class FaceTracker:
         followed face among others every SEARCH_EVERY frames and after a jump, to judge whether this is still the same
         person.
         """
-        look: Look | None = None
+        look: FaceCrop | None = None
         lost = 0  # frames since the face was last seen
         for number, frame in enumerate(frames):
             before, look = look, self._near(frame, look) if look is not None else None
@@ -166,7 +166,7 @@ class FaceTracker:
             lost = 0 if look is not None else lost + 1
             yield look
 
-    def _near(self, frame: np.ndarray, previous: Look) -> Look | None:
+    def _near(self, frame: np.ndarray, previous: FaceCrop) -> FaceCrop | None:
         """The face nearest to where one was in the frame before."""
         crop = previous.crop
         pixels, known = cut(frame, crop)
@@ -177,28 +177,28 @@ class FaceTracker:
         face = min(near, key=lambda f: float(np.linalg.norm(f.landmarks[:, :2].mean(0) - middle)))
         face = face.mapped(crop.size / CROP_SIZE, (crop.left, crop.top))
         wanted = steady_crop(crop, face.landmarks)
-        return Look(crop, face, pixels, known) if wanted == crop else Look(wanted, face, *cut(frame, wanted))
+        return FaceCrop(crop, face, pixels, known) if wanted == crop else FaceCrop(wanted, face, *cut(frame, wanted))
 
-    def _reconsidered(self, frame: np.ndarray, look: Look, everyone: bool, choose: Choose) -> Look | None:
+    def _reconsidered(self, frame: np.ndarray, look: FaceCrop, everyone: bool, choose: Choose) -> FaceCrop | None:
         """The look, or that at another face of the frame if `choose` prefers it, or None if it wants neither."""
         around = self._detector.detect_everyone(frame) if everyone else self._detector.detect_once(frame)
         others = [face for face in around if not same_face(face, look.face)]
         chosen = choose(frame, sorted([look.face, *others], key=lambda f: -f.area))
         return look if chosen is look.face else _look(frame, chosen)
 
-    def _found(self, frame: np.ndarray, thorough: bool, choose: Choose | None) -> Look | None:
+    def _found(self, frame: np.ndarray, thorough: bool, choose: Choose | None) -> FaceCrop | None:
         """The face that `choose` takes of those in the whole picture."""
         if choose is None:
             return _look(frame, next(iter(self._detector.detect(frame, thorough)), None))
         faces = self._detector.detect_everyone(frame) if thorough else self._detector.detect(frame, False)
         return _look(frame, choose(frame, faces) if faces else None)
 
-    def _cut_out(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
-        return self._matter.cut_out(look.pixels, look.known, look.landmarks)
+    def _cut_out(self, look: FaceCrop) -> tuple[np.ndarray, np.ndarray]:
+        return self._matting.cut_out(look.pixels, look.known, look.landmarks)
 
 
 @dataclass(frozen=True)
-class Look:
+class FaceCrop:
     """A face in a picture, before the fit."""
 
     crop: HeadCrop
@@ -208,12 +208,12 @@ class Look:
     close: tuple[HeadCrop, np.ndarray, np.ndarray] | None = None  # crop, pixels and known of the face alone
 
     @staticmethod
-    def at(image: np.ndarray, crop: HeadCrop, face: Face) -> Look:
+    def at(image: np.ndarray, crop: HeadCrop, face: Face) -> FaceCrop:
         """The look at a face, with a close-up where the picture uint8 [H, W, 3] has more pixels than the crop."""
         close = close_crop(face.landmarks)
         resolution = close_resolution(close, crop)
         near = None if resolution is None else (close, *cut(image, close, resolution))
-        return Look(crop, face, *cut(image, crop), near)
+        return FaceCrop(crop, face, *cut(image, crop), near)
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -241,20 +241,20 @@ def _choose(faces: list[Face], face: FaceChoice) -> Face:
     return faces[0]
 
 
-def _look(image: np.ndarray, face: Face | None) -> Look | None:
+def _look(image: np.ndarray, face: Face | None) -> FaceCrop | None:
     if face is None:
         return None
     crop = head_crop(face.landmarks)
-    return Look(crop, face, *cut(image, crop))
+    return FaceCrop(crop, face, *cut(image, crop))
 
 
-def _jumped(before: Look, after: Look) -> bool:
+def _jumped(before: FaceCrop, after: FaceCrop) -> bool:
     """Whether a face moves farther from one frame to the next than heads do, as it does where a film is cut."""
     apart = np.abs(before.face.landmarks[:, :2] - after.face.landmarks[:, :2]).mean()
     return float(apart) > JUMP * before.crop.size
 
 
-def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
+def _tracked(look: FaceCrop, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
     camera = fit.camera(CROP_SIZE, CROP_SIZE)[0]
     return TrackedFace(
         image=image,
@@ -272,7 +272,7 @@ def _tracked(look: Look, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit)
     )
 
 
-def _close_up(look: Look, camera: Camera) -> CloseUp | None:
+def _close_up(look: FaceCrop, camera: Camera) -> CloseUp | None:
     """`camera` is the crop's."""
     if look.close is None:
         return None

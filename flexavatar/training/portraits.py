@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CROP = 320  # pixels that are kept of a head crop
 QUALITY = 92  # JPEG
-MOST_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
-MOST_YAW = 55.0  # degrees
+MAX_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
+MAX_YAW = 55.0  # degrees
 CACHE_VERSION = 1
 
 
@@ -63,8 +63,8 @@ def portrait_record(path: Path, generator: torch.Generator, size: int = 256) -> 
     image = tone(torch.from_numpy(tracked.image).float() / 255).numpy()
     clean = replace(tracked, image=(image.clip(0, 1) * 255 + 0.5).astype(np.uint8))
     photo = replace(tracked, image=flawed(image, generator))
-    avatar, unwrapped = create_rig_avatar([photo], volume=False)
-    seen = observe_face(clean, avatar.rest, size)
+    avatar, unwrapped = create_rig_avatar([photo], displace_hair=False)
+    seen = observe_face(clean, avatar.neutral_blendshapes, size)
     picture = torch.cat([seen.image * seen.matte, seen.matte])
     camera = Camera.stack([seen.camera])
     expression = Expression.from_code(seen.expression)
@@ -83,7 +83,7 @@ def _track(tracker: FaceTracker, photo: Path, mirrored: bool, path: Path, refuse
         return
     rotation = tracked.head_rotation
     yaw = float(torch.rad2deg(torch.atan2(rotation[0, 2], rotation[2, 2])))
-    if tracked.error > MOST_ERROR or abs(yaw) > MOST_YAW:
+    if tracked.error > MAX_ERROR or abs(yaw) > MAX_YAW:
         reason = f"yaw {yaw:.0f} degrees, error {tracked.error:.4f}"
         log.info("%s is left out: %s", photo.name, reason)
         refused.write_text(reason, encoding="utf-8")

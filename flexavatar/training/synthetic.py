@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, above_rest
+from flexavatar.expression import Expression, above_neutral
 from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.synthetic import (
@@ -28,7 +28,7 @@ PHOTO_SPREAD, PHOTO_TURN, TAIL = 12.0, 45.0, 0.2  # degrees of the photo's yaw; 
 PITCH_SPREAD = 6.0  # degrees
 SAME_EXPRESSION = 0.25  # share of records whose target shows the photo's expression
 BEHIND = 70.0  # degrees: beyond, nothing of the photo is seen
-MOST_JITTER = 1.0  # of the tracker's own error
+MAX_JITTER = 1.0  # of the tracker's own error
 
 
 def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: int = 256) -> TrainingRecord:
@@ -44,8 +44,8 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
     same = _uniform(generator) < SAME_EXPRESSION
     second = first if same else Expression(after.blendshapes, sample_head_rotation(generator))
     tracked = _photographed(head, first, tone, generator)
-    avatar, unwrapped = create_rig_avatar([tracked], volume=False)
-    target = Expression(above_rest(head.blendshapes(second), avatar.rest), second.head_rotation)
+    avatar, unwrapped = create_rig_avatar([tracked], displace_hair=False)
+    target = Expression(above_neutral(head.blendshapes(second), avatar.neutral_blendshapes), second.head_rotation)
 
     camera = Camera.stack(_cameras(head, second, views, size, generator))
     with torch.inference_mode():
@@ -76,7 +76,7 @@ def _photographed(head: SyntheticHead, expression: Expression, tone: Tone, gener
         yaw = PHOTO_TURN * (2 * _uniform(generator) - 1)
     pitch = PITCH_SPREAD * float(torch.randn((), generator=generator))
     camera = _facing_camera(head, expression, yaw, pitch)
-    tracked = tracked_face(head, expression, camera, jitter=MOST_JITTER * _uniform(generator), generator=generator)
+    tracked = tracked_face(head, expression, camera, jitter=MAX_JITTER * _uniform(generator), generator=generator)
     picture = tone(torch.from_numpy(tracked.image).float() / 255).numpy()
     return replace(tracked, image=flawed(picture, generator))
 

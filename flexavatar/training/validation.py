@@ -66,7 +66,7 @@ def check(model: FlexS, records: Sequence[TrainingRecord], sheet: Path | None = 
 
 def _rig(model: FlexS, batch: TrainingBatch) -> Gaussians:
     seen = batch.observation
-    frames = model.anchors(seen.shape, seen.rest, batch.expression)
+    frames = model.anchors(seen, batch.expression)
     return Gaussians(frames.means, frames.quats, frames.scales, seen.opacities, seen.colors)
 
 

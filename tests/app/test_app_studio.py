@@ -198,7 +198,7 @@ def test_durations_are_as_precise_as_estimates(seconds: float, text: str) -> Non
 
 def test_the_browser_keeps_as_many_as_the_roster() -> None:
     script = Path(app.__file__).parent / "flexavatar" / "app" / "static" / "browser.js"
-    assert f"MOST_AVATARS = {MOST};" in script.read_text(encoding="utf-8")
+    assert f"MAX_AVATARS = {MOST};" in script.read_text(encoding="utf-8")
 
 
 def test_an_avatar_is_chosen_before_it_is_used() -> None:

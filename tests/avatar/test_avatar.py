@@ -9,7 +9,7 @@ import torch
 from flexavatar.avatar import Avatar
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
-from flexavatar.expression import BLENDSHAPE_INDEX, Expression, resting_face
+from flexavatar.expression import BLENDSHAPE_INDEX, Expression, neutral_of
 from flexavatar.gaussians import Gaussians
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
@@ -134,7 +134,7 @@ def test_resting_face_keeps_habits_and_drops_moments():
     photo = torch.zeros(52)
     for name, value in (("mouthRollUpper", 0.5), ("jawOpen", 0.7), ("mouthSmileLeft", 0.8), ("browInnerUp", 1.0)):
         photo[BLENDSHAPE_INDEX[name]] = value
-    rest = resting_face(photo)
+    rest = neutral_of(photo)
     assert rest[BLENDSHAPE_INDEX["mouthRollUpper"]] == 0.5
     assert rest[BLENDSHAPE_INDEX["jawOpen"]] == rest[BLENDSHAPE_INDEX["mouthSmileLeft"]] == 0
     assert rest[BLENDSHAPE_INDEX["browInnerUp"]] < 1

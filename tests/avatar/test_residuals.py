@@ -62,7 +62,7 @@ def test_divided_heads_look_the_same_and_hide_what_is_behind(avatar: Avatar) -> 
     split = int(divided(Rig.load()).sum())
     assert len(fine) == len(whole) + 3 * split and split > 15_000
     assert (picture(whole) - picture(fine)).abs().mean() < 0.006
-    vertices = Rig.load().pose(avatar.shape, avatar.rest)
+    vertices = Rig.load().pose(avatar.shape, avatar.neutral_blendshapes)
     coarse_alpha, face = front_alpha(whole, vertices)
     fine_alpha, _ = front_alpha(fine, vertices)
     assert (1 - fine_alpha[face]).mean() < 0.01 < (1 - coarse_alpha[face]).mean()
@@ -72,7 +72,7 @@ def test_expressions_open_no_gaps(avatar: Avatar) -> None:
     for weights in ({"jawOpen": 0.8}, {"cheekPuff": 1.0}, {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}):
         expression = Expression.of(weights)
         fine = subdivision().apply(avatar.gaussians(expression))
-        rest = avatar.rest * (1 - expression.blendshapes)
+        rest = avatar.neutral_blendshapes * (1 - expression.blendshapes)
         vertices = Rig.load().pose(avatar.shape, expression.blendshapes + rest)
         alpha, face = front_alpha(fine, vertices)
         assert (1 - alpha[face]).mean() < 0.012, weights

@@ -105,7 +105,7 @@ def test_motion_from_a_video(motion, truth):
 
 def test_motion_from_a_tracked_sequence(video, tracker, motion):
     looks = list(tracker.follow(read_video_frames(video)))
-    tracked: list[TrackedFace | None] = list(tracker.track_looks([look for look in looks if look is not None]))
+    tracked: list[TrackedFace | None] = list(tracker.track_crops([look for look in looks if look is not None]))
     assert len(tracked) == len(looks)
     for frame in range(30, 36):
         tracked[frame] = None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from flexavatar.avatar import Avatar, NetworkCode
+from flexavatar.avatar import Avatar, AvatarCode
 from flexavatar.baking import BakedAvatar, bake
 from flexavatar.cli import main
 from flexavatar.driving import baked as baking
@@ -114,7 +114,7 @@ def test_long_drives_of_a_network_avatar_decode_few_frames(
     generator = torch.Generator().manual_seed(1)
     code = torch.randn(SMALL.grid**2, SMALL.width, generator=generator)
     detail = torch.zeros(len(avatar.colors), SMALL.n_detail)
-    made = replace(avatar, network=NetworkCode(code, detail, source))
+    made = replace(avatar, network=AvatarCode(code, detail, source))
     decoded = 0
     own = Avatar._decoded
 

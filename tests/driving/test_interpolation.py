@@ -20,7 +20,12 @@ from flexavatar.rotations import rotation_from_angles
 def pair(avatar_file: Path) -> tuple[Avatar, Avatar]:
     one = Avatar.load(avatar_file)
     torch.manual_seed(0)
-    return one, replace(one, shape=one.shape + torch.randn_like(one.shape), colors=1 - one.colors, rest=one.rest * 0)
+    return one, replace(
+        one,
+        shape=one.shape + torch.randn_like(one.shape),
+        colors=1 - one.colors,
+        neutral_blendshapes=one.neutral_blendshapes * 0,
+    )
 
 
 def test_ends_are_exact(pair) -> None:
@@ -30,8 +35,10 @@ def test_ends_are_exact(pair) -> None:
 
 def test_halfway_every_point_lies_halfway(pair) -> None:
     one, two = pair
-    middle = interpolate([replace(one, rest=two.rest), two], [0.5, 0.5])
-    points = [avatar.gaussians().means for avatar in (replace(one, rest=two.rest), middle, two)]
+    middle = interpolate([replace(one, neutral_blendshapes=two.neutral_blendshapes), two], [0.5, 0.5])
+    points = [
+        avatar.gaussians().means for avatar in (replace(one, neutral_blendshapes=two.neutral_blendshapes), middle, two)
+    ]
     assert torch.allclose(points[1], (points[0] + points[2]) / 2, atol=1e-6)
     assert torch.allclose(middle.colors, torch.full_like(middle.colors, 0.5), atol=1e-3)
     assert middle.thumbnail.std() > 0

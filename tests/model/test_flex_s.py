@@ -25,7 +25,7 @@ from tests.conftest import EXAMPLE
 def made() -> tuple[Avatar, FlexSObservation]:
     with FaceTracker() as tracker:
         tracked = tracker.track_image(np.asarray(Image.open(EXAMPLE).convert("RGB")))
-    avatar, photo = create_rig_avatar([tracked], volume=False)
+    avatar, photo = create_rig_avatar([tracked], displace_hair=False)
     return avatar, observe(tracked, avatar, photo)
 
 
@@ -63,7 +63,7 @@ def test_untrained_network_is_the_rig_avatar(made, network):
 @torch.no_grad()
 def test_gaussians_that_are_pulled_apart_leave_no_gaps(made, network):
     head = network.encode(made[1])
-    frames = network.anchors(head.shape, head.rest, batched(Expression.neutral()))
+    frames = network.anchors(head, batched(Expression.neutral()))
     center = frames.means.mean(1, keepdim=True)
     for size, raised in ((1.001, False), (2.5, True)):
         means = center + size * (frames.means - center)
@@ -116,7 +116,7 @@ def test_batch_equals_loop(made, network):
         camera=camera,
         shells=torch.cat([one.shells, one.shells.flip(-1)]),
         shape=one.shape.repeat(2, 1),
-        rest=one.rest.repeat(2, 1),
+        neutral_blendshapes=one.neutral_blendshapes.repeat(2, 1),
         colors=one.colors.repeat(2, 1, 1),
         opacities=one.opacities.repeat(2, 1),
     )

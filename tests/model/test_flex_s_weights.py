@@ -67,7 +67,7 @@ def test_avatars_of_the_first_weights_stay_readable(pipeline: FlexAvatarPipeline
 
 def test_hair_has_volume_all_round(avatar: Avatar, tracked: TrackedFace, rig: FlexAvatarPipeline) -> None:
     assert avatar.metadata["model"] == DEFAULT_MODEL and avatar.metadata["fitting_steps"] == 0
-    bare = replace(rig.build(tracked), volume=None)
+    bare = replace(rig.build(tracked), hair_displacement=None)
     for yaw in (90, 180):
         ours, theirs = opacity(avatar, yaw), opacity(bare, yaw)
         assert ours.sum() > 1.03 * theirs.sum()
@@ -116,6 +116,6 @@ def test_fitting_brings_the_photo_nearer(pipeline: FlexAvatarPipeline, avatar: A
     # The example's figures at 512 px, and close up.
     target, matte = over_white(tracked, 512)
     sharp = [detail(draw_view(made, tracked, size=512), target, matte)["detail"] for made in (avatar, fitted)]
-    through = shows_through(*front_alpha(fitted.gaussians(), Rig.load().pose(fitted.shape, fitted.rest)))
+    through = shows_through(*front_alpha(fitted.gaussians(), Rig.load().pose(fitted.shape, fitted.neutral_blendshapes)))
     assert sharp[1] > 0.5 > sharp[0] + 0.1  # measured: 0.62 and 0.17
     assert through < 1.0

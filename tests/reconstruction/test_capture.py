@@ -25,7 +25,7 @@ from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.identity import SAME_PERSON, aligned, identity_net, identity_similarity
 from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.people import strangers
-from flexavatar.tracking.tracker import Look
+from flexavatar.tracking.tracker import FaceCrop
 from tests.conftest import EXAMPLE
 
 GREY = (0.5, 0.55, 0.6)
@@ -77,7 +77,7 @@ def test_photos_share_one_shape_and_say_what_was_used(shot, tracker):
 
 
 def test_faces_of_one_person_share_a_shape_and_keep_their_poses(shot, tracker):
-    faces = tracker.track_looks([tracker.look(shot(yaw)) for yaw in (0, 40, -40)])
+    faces = tracker.track_crops([tracker.crop_face(shot(yaw)) for yaw in (0, 40, -40)])
     assert torch.equal(faces[0].shape, faces[2].shape)
     yaw, _ = head_angles(torch.stack([face.head_rotation for face in faces]))
     assert abs(yaw[0]) < 6 and -50 < yaw[1] < -30 and 30 < yaw[2] < 50, "a camera at the left sees a head turned right"
@@ -153,8 +153,8 @@ def test_one_frame_is_a_video(shot, tmp_path, tracker):
     assert len(result.used) == 1 and result.psnr is None
 
 
-def _looks(tracker, images) -> list[Look]:
-    return [tracker.look(image, "largest") for image in images]
+def _looks(tracker, images) -> list[FaceCrop]:
+    return [tracker.crop_face(image, "largest") for image in images]
 
 
 def test_frames_cover_the_poses_and_the_base_is_frontal(shot, tracker):
@@ -177,7 +177,7 @@ def test_closed_eyes_are_no_base(shot, tracker):
 
 def test_sharpness_falls_with_blur_and_not_with_brightness(shot, tracker):
     image = shot(0)
-    landmarks = tracker.look(image).face.landmarks[:, :2]
+    landmarks = tracker.crop_face(image).face.landmarks[:, :2]
     sharp = sharpness(image, landmarks)
     assert sharpness(cv2.GaussianBlur(image, (0, 0), 2), landmarks) < 0.35 * sharp
     assert sharpness((image * 0.6).astype(np.uint8), landmarks) == pytest.approx(sharp, rel=0.15)
@@ -202,8 +202,8 @@ def test_head_angles_are_those_of_the_rotation():
 def test_the_resting_face_is_not_counted_twice(person, tracker, shot):
     face = tracker.track_image(shot(0))
     expression = expression_of(person, face)
-    shown = expression.blendshapes + person.rest * (1 - expression.blendshapes)
-    assert (shown - torch.maximum(face.blendshapes, person.rest)).abs().max() < 1e-5
+    shown = expression.blendshapes + person.neutral_blendshapes * (1 - expression.blendshapes)
+    assert (shown - torch.maximum(face.blendshapes, person.neutral_blendshapes)).abs().max() < 1e-5
 
 
 def test_measuring_prefers_the_right_avatar(person, tracker, shot):
@@ -250,7 +250,7 @@ def test_strangers_are_left_out_and_a_mixed_group_is_refused(shot, tracker, monk
 
 
 def test_identity_has_gradients_and_finds_the_eyes(shot, tracker):
-    look = tracker.look(shot(0))
+    look = tracker.crop_face(shot(0))
     image = (torch.tensor(look.pixels).permute(2, 0, 1)[None] / 255).requires_grad_()
     landmarks = torch.from_numpy(look.landmarks)[None].float()
     identity_net()(image, landmarks).sum().backward()

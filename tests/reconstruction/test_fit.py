@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flexavatar.avatar import Avatar
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression, above_rest
+from flexavatar.expression import Expression, above_neutral
 from flexavatar.gaussians import Gaussians
 from flexavatar.io.images import read_image
 from flexavatar.model import read_config
@@ -72,7 +72,7 @@ def network(scale: float) -> FlexS:
 def case() -> Case:
     with FaceTracker() as tracker:
         tracked = tracker.track_image(read_image(EXAMPLE))
-    avatar, photo = create_rig_avatar([tracked], volume=False)
+    avatar, photo = create_rig_avatar([tracked], displace_hair=False)
     model = network(0.01)
     with torch.no_grad():
         head = model.encode(observe(tracked, avatar, photo))
@@ -166,7 +166,7 @@ def test_nothing_to_fit_is_refused(case: Case) -> None:
 
 
 def test_observed_photo_matches_the_avatar_that_it_made(case: Case) -> None:
-    view = observe_face(case.tracked, case.avatar.rest, 128)
+    view = observe_face(case.tracked, case.avatar.neutral_blendshapes, 128)
     gaussians = case.avatar.gaussians(Expression.from_code(view.expression))
     picture = render(gaussians, view.camera)
     inside = (view.matte > 0.9) & (view.weight > 0.5) & (picture.alpha > 0.9)
@@ -180,8 +180,8 @@ def test_observed_photo_matches_the_avatar_that_it_made(case: Case) -> None:
 
 
 def test_tracked_expression_is_met_again_on_top_of_the_rest(case: Case) -> None:
-    rest, tracked = case.avatar.rest, case.tracked.blendshapes.clamp(0, 1)
-    own = above_rest(tracked, rest)
+    rest, tracked = case.avatar.neutral_blendshapes, case.tracked.blendshapes.clamp(0, 1)
+    own = above_neutral(tracked, rest)
     assert torch.allclose(own + rest * (1 - own), torch.maximum(tracked, rest), atol=1e-5)
 
 

@@ -42,7 +42,7 @@ class Case:
 @pytest.fixture(scope="module")
 def case(pipeline: FlexAvatarPipeline) -> Case:
     tracked = pipeline.track(EXAMPLE)
-    avatar, _ = create_rig_avatar([tracked], volume=False)
+    avatar, _ = create_rig_avatar([tracked], displace_hair=False)
     shares: list[float] = []
     refined = replace(
         avatar,
@@ -79,7 +79,7 @@ def test_progress(case: Case) -> None:
 
 
 def test_nothing_shows_through_the_face(case: Case) -> None:
-    vertices = Rig.load().pose(case.avatar.shape, case.avatar.rest)
+    vertices = Rig.load().pose(case.avatar.shape, case.avatar.neutral_blendshapes)
     alpha, face = front_alpha(case.refined.gaussians(), vertices)
     assert 100 * float((1 - alpha[face]).mean()) < 1.0
 
@@ -154,7 +154,7 @@ def test_large_photos_have_a_close_up(pipeline: FlexAvatarPipeline, case: Case) 
     far = sampled(tracked.image.mean(-1), small)
     fine = sampled(cv2.GaussianBlur(close.image, (0, 0), 1.5).mean(-1), near)
     assert np.abs(far - fine).mean() < 4
-    observed = observe_close_up(tracked, case.avatar.rest)
+    observed = observe_close_up(tracked, case.avatar.neutral_blendshapes)
     assert observed is not None and observed.image.shape[1:] == close.image.shape[:2] and observed.matte.mean() > 0.5
     start = replace(case.avatar, shape=tracked.shape)
     fitted = replace(start, residuals=refine(start, [tracked], params=QUICK))

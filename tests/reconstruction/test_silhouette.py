@@ -16,7 +16,7 @@ from flexavatar.camera import Camera
 from flexavatar.driving.interpolation import interpolate
 from flexavatar.errors import BadAvatarFile
 from flexavatar.expression import Expression
-from flexavatar.reconstruction.silhouette import volume_of
+from flexavatar.reconstruction.silhouette import hair_displacement_of
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.hair_displacement import outward, raised
@@ -38,16 +38,16 @@ def hair(rig) -> Tensor:
     return 0.04 * (outward().reach / 0.16).clamp(0, 1)
 
 
-def avatar_of(rig: Rig, volume: Tensor | None) -> Avatar:
+def avatar_of(rig: Rig, hair_displacement: Tensor | None) -> Avatar:
     count = len(rig.anchors)
     return Avatar(
         shape=torch.zeros(len(rig.shape_basis)),
-        rest=torch.zeros(52),
+        neutral_blendshapes=torch.zeros(52),
         colors=torch.full((count, 3), 0.4),
         opacities=torch.full((count,), 0.98),
         thumbnail=np.zeros((8, 8, 3), np.uint8),
         metadata={"model": "rig"},
-        volume=volume,
+        hair_displacement=hair_displacement,
     )
 
 
@@ -82,8 +82,10 @@ def test_the_face_and_the_torso_keep_their_place(rig):
 
 def test_silhouettes_give_the_hair_back_also_from_directions_that_no_view_shows(rig, hair):
     truth, bare = avatar_of(rig, hair), avatar_of(rig, None)
-    found = volume_of([view(truth, yaw) for yaw in (0, 40, -40)])
-    assert torch.equal(found, volume_of([view(truth, yaw) for yaw in (0, 40, -40)])), "same input, same volume"
+    found = hair_displacement_of([view(truth, yaw) for yaw in (0, 40, -40)])
+    assert torch.equal(found, hair_displacement_of([view(truth, yaw) for yaw in (0, 40, -40)])), (
+        "same input, same volume"
+    )
     scalp = hair > 0.035
     assert float((found - hair)[scalp].abs().median()) < 0.006
     assert float(found.min()) >= 0 and bool((found[outward().reach == 0] == 0).all())
@@ -97,16 +99,16 @@ def test_silhouettes_give_the_hair_back_also_from_directions_that_no_view_shows(
 
 def test_a_bald_head_stays_bald(rig):
     bare = avatar_of(rig, None)
-    found = volume_of([view(bare, yaw) for yaw in (0, 40, -40)])
+    found = hair_displacement_of([view(bare, yaw) for yaw in (0, 40, -40)])
     assert float(found.quantile(0.95)) < 0.004
 
 
 def test_one_bad_matte_does_not_carve_the_head(rig, hair):
     truth = avatar_of(rig, hair)
     views = [view(truth, yaw) for yaw in (0, 20, -20, 40, -40)]
-    whole = volume_of(views)
+    whole = hair_displacement_of(views)
     views[1] = replace(views[1], matte=view(avatar_of(rig, 0.7 * hair), 20).matte)
-    assert float((volume_of(views) - whole)[hair > 0.035].median()) > -0.006
+    assert float((hair_displacement_of(views) - whole)[hair > 0.035].median()) > -0.006
 
 
 def test_raised_hair_has_no_holes(rig, hair):
@@ -133,20 +135,20 @@ def test_volume_turns_with_the_head_and_batches(rig, hair):
 def test_the_file_keeps_it_and_old_files_have_none(rig, hair, tmp_path):
     path = tmp_path / "a.flexavatar"
     avatar_of(rig, hair).save(path)
-    loaded = Avatar.load(path).volume
+    loaded = Avatar.load(path).hair_displacement
     assert loaded is not None and (loaded - hair).abs().max() < 1e-4
     file = read_avatar_file(path)
     write_avatar_file(path, file.tensors | {"volume": torch.zeros(3)}, file.metadata, file.thumbnail)
     with pytest.raises(BadAvatarFile, match="volume"):
         Avatar.load(path)
     avatar_of(rig, None).save(path)
-    assert Avatar.load(path).volume is None
+    assert Avatar.load(path).hair_displacement is None
 
 
 def test_halfway_between_hair_and_none_is_half_of_it(rig, hair):
     half = interpolate([avatar_of(rig, hair), avatar_of(rig, None)], [0.5, 0.5])
-    assert half.volume is not None and torch.allclose(half.volume, hair / 2)
-    assert interpolate([avatar_of(rig, None)] * 2, [0.5, 0.5]).volume is None
+    assert half.hair_displacement is not None and torch.allclose(half.hair_displacement, hair / 2)
+    assert interpolate([avatar_of(rig, None)] * 2, [0.5, 0.5]).hair_displacement is None
 
 
 def test_raised_ears_and_necks_count_as_hair(rig, hair):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flexavatar.errors import ModelUnavailable
 from flexavatar.tracking.closed_form import closed_form_alpha, foreground
-from flexavatar.tracking.matte import MatteParams, Matter, doubtful, patches
+from flexavatar.tracking.matte import MatteParams, PersonMatting, doubtful, patches
 from flexavatar.tracking.segmentation import U2NetP, check_segmenter, open_segmenter
 from tests.conftest import EXAMPLE
 
@@ -74,7 +74,7 @@ def test_the_wall_is_taken_out_of_the_colours(composite) -> None:
 
 def test_a_crop_without_a_photo_has_no_matte() -> None:
     white = np.full((32, 32, 3), 255, np.uint8)
-    image, alpha = Matter().cut_out(white, np.zeros((32, 32), np.float32), np.full((478, 2), 16.0))
+    image, alpha = PersonMatting().cut_out(white, np.zeros((32, 32), np.float32), np.full((478, 2), 16.0))
     assert np.array_equal(image, white) and not alpha.any()
 
 
@@ -133,7 +133,7 @@ def test_a_second_opinion_that_loses_hair_does_not_count() -> None:
 
 def test_a_second_opinion_is_asked_only_where_it_may_matter() -> None:
     asked: list[int] = []
-    matter = Matter()
+    matter = PersonMatting()
     second: Any = lambda photo: asked.append(1) or confidence()  # noqa: E731
     seen = confidence()
     first: Any = lambda photo: seen  # noqa: E731
@@ -187,7 +187,7 @@ def test_any_model_of_rembg(rembg: Any) -> None:
 @pytest.mark.parametrize("name", ["birefnet-portrai", "far"])
 def test_models_that_rembg_does_not_have_here(rembg: Any, name: str) -> None:
     with pytest.raises(ModelUnavailable, match="It has birefnet-portrait"):
-        Matter(f"rembg:{name}")
+        PersonMatting(f"rembg:{name}")
 
 
 def test_a_failed_download_is_explained(rembg: Any) -> None:
@@ -196,7 +196,7 @@ def test_a_failed_download_is_explained(rembg: Any) -> None:
 
     rembg.new_session = fail
     with pytest.raises(ModelUnavailable, match="no route to host.*check the network"):
-        Matter("rembg:birefnet-portrait")
+        PersonMatting("rembg:birefnet-portrait")
 
 
 @pytest.mark.slow  # rembg's import compiles PyMatting

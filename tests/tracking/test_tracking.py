@@ -19,7 +19,7 @@ from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
 from flexavatar.tracking.fit import FRONTAL, LandmarkModel, _Problem, _State, face_extent, fit_landmarks
-from flexavatar.tracking.matte import Matter
+from flexavatar.tracking.matte import PersonMatting
 from tests.conftest import EXAMPLE
 
 SIZE = (512, 512)
@@ -246,7 +246,9 @@ def test_crop_reaches_beyond_the_photo_without_bleeding(tracker, astronaut):
 
 def test_matte_models_agree_on_the_person(tracker, astronaut):
     tracked = tracker.track_image(astronaut)
-    other = Matter("rembg:u2netp").cut_out(tracked.image, np.ones((CROP_SIZE,) * 2, np.float32), tracked.landmarks)[1]
+    other = PersonMatting("rembg:u2netp").cut_out(
+        tracked.image, np.ones((CROP_SIZE,) * 2, np.float32), tracked.landmarks
+    )[1]
     overlap = np.minimum(tracked.matte, other).sum() / np.maximum(tracked.matte, other).sum()
     assert overlap > 0.6
 

@@ -49,13 +49,13 @@ def made_record(seed: int, labelled: bool = True) -> TrainingRecord:
     photo = render(head, camera[0].resized(256, 256)).rgb.clamp(0, 1)
     shells = torch.rand(SHELL_CHANNELS, *grid.shape, generator=generator) * grid
     observation = FlexSObservation(
-        photo[None],
-        camera[:1],
-        shells[None],
-        shape[None],
-        torch.zeros(1, 52),
-        skin.expand(1, len(means), 3),
-        torch.full((1, len(means)), 0.98),
+        images=photo[None],
+        camera=camera[:1],
+        shells=shells[None],
+        shape=shape[None],
+        neutral_blendshapes=torch.zeros(1, 52),
+        colors=skin.expand(1, len(means), 3),
+        opacities=torch.full((1, len(means)), 0.98),
     )
     pictures = torch.cat([drawn.rgb, drawn.alpha], 1)
     weights = torch.ones(len(pictures), 1, SIZE, SIZE)
