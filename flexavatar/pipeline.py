@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexavatar.progress import Progress, Tell
-from flexavatar.settings import Device, FaceChoice, Photo, Quality, resolve_device
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from flexavatar.model.source import NetworkSource
     from flexavatar.reconstruction import Capture, Recipe
     from flexavatar.reconstruction.capture import Compute
+    from flexavatar.settings import Device, FaceChoice, Photo, Quality
     from flexavatar.tracking import FaceTracker, TrackedFace
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class FlexAvatarPipeline:
         model that cannot be had, BadCheckpoint for a damaged one, RendererUnavailable for "cuda" without a CUDA GPU,
         and ValueError for no name of a matte.
         """
+        from flexavatar.settings import resolve_device
         from flexavatar.tracking import FaceTracker
 
         target = resolve_device(device)

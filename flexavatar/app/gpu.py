@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flexavatar.errors import FlexAvatarError
 from flexavatar.progress import Progress, Tell
-from flexavatar.settings import Device
+
+if TYPE_CHECKING:
+    from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
 LONGEST = 300.0  # seconds that a task may ask for

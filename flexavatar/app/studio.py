@@ -14,7 +14,6 @@ from flexavatar.app.gpu import borrowed, device_outside
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
 from flexavatar.progress import Tell
-from flexavatar.settings import FaceChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from flexavatar.motion import Transfer
     from flexavatar.pipeline import FlexAvatarPipeline, Progress
     from flexavatar.reconstruction import Capture
-    from flexavatar.settings import Color, Quality
+    from flexavatar.settings import Color, FaceChoice, Quality
     from flexavatar.tracking import TrackedFace
 
 

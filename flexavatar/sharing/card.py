@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from flexavatar.avatar.drawing import draw
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
 from flexavatar.files import atomic_path
-from flexavatar.settings import BLACK
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
@@ -48,6 +46,9 @@ def preview_card(avatar: Avatar, device: Device = "auto") -> Image.Image:
 
 def poster(avatar: Avatar, size: int = POSTER_SIZE) -> Image.Image:
     """What the viewer will draw first, RGBA, size x size: the default camera, around which all is transparent."""
+    from flexavatar.avatar.drawing import draw
+    from flexavatar.settings import BLACK
+
     pixels = draw(avatar, None, Camera.orbit(size=size), BLACK).pixels(transparent=True)
     return Image.fromarray(pixels, "RGBA")
 
