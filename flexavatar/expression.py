@@ -25,16 +25,6 @@ ARKIT_BLENDSHAPES: tuple[str, ...] = (
 )  # fmt: skip
 BLENDSHAPE_INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT_BLENDSHAPES)}
 BLINKS = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
-
-
-def opposite(name: str) -> str:
-    """The blendshape of the other side; the same name for one that has no side."""
-    for side, other in (("Left", "Right"), ("Right", "Left")):
-        if name.endswith(side):
-            return name.removesuffix(side) + other
-    return name
-
-
 NEUTRAL_SHAPES = (
     "mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "mouthShrugLower", "mouthShrugUpper",
     "mouthFrownLeft", "mouthFrownRight", "mouthLeft", "mouthRight", "mouthPucker", "browDownLeft", "browDownRight",
@@ -64,6 +54,14 @@ PRESETS: dict[str, dict[str, float]] = {
     },
     "kiss": {"mouthPucker": 0.9, "mouthFunnel": 0.2},
 }  # fmt: skip
+
+
+def opposite(name: str) -> str:
+    """The blendshape of the other side; the same name for one that has no side."""
+    for side, other in (("Left", "Right"), ("Right", "Left")):
+        if name.endswith(side):
+            return name.removesuffix(side) + other
+    return name
 
 
 @dataclass(frozen=True)

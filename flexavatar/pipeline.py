@@ -14,7 +14,7 @@ from flexavatar.progress import Progress, Tell
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
     from flexavatar.io.videos import VideoInfo
-    from flexavatar.model.source import NetworkSource
+    from flexavatar.model.pretrained import NetworkSource
     from flexavatar.reconstruction import Capture, Recipe
     from flexavatar.reconstruction.capture import Compute
     from flexavatar.settings import Device, FaceChoice, Photo, Quality
@@ -67,7 +67,7 @@ class FlexAvatarPipeline:
         target = resolve_device(device)
         if name == RIG:
             return cls(name, target, FaceTracker(matte))
-        from flexavatar.model.source import NetworkSource
+        from flexavatar.model.pretrained import NetworkSource
 
         return cls(name, target, FaceTracker(matte), NetworkSource.of(name, revision))
 

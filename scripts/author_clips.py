@@ -16,7 +16,7 @@ import torch
 
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from flexavatar.motion import Motion, write_motion
-from flexavatar.motion.clips import CLIP_FPS, clip_path
+from flexavatar.motion.files import CLIP_FPS, clip_path
 from flexavatar.rotations import from_angles
 
 Keys = list[tuple[float, float]]  # (second, value)

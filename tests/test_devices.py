@@ -26,7 +26,7 @@ from flexavatar.driving.interpolation import morph
 from flexavatar.errors import RendererUnavailable
 from flexavatar.expression import Expression
 from flexavatar.model.flex_s import FlexSObservation
-from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.model.pretrained import NetworkSource, load_network
 from flexavatar.motion import load_clip
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
 from flexavatar.reconstruction.fit import FitSettings, fit_head
@@ -158,7 +158,7 @@ def test_avatars_decode_on_a_gpu(person: Person, pretended_cuda: PretendedCuda) 
 def test_what_is_loaded_to_draw_serves_a_fit(
     person: Person, pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flexavatar.model.source._loaded", OrderedDict())
+    monkeypatch.setattr("flexavatar.model.pretrained._loaded", OrderedDict())
     for made in (_load, _parts, _subdivision):
         made.cache_clear()
     person.made.render(size=32, device="cuda")

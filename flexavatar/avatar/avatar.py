@@ -25,7 +25,7 @@ from flexavatar.settings import WHITE, Color, Device, to_device, torch_device
 
 if TYPE_CHECKING:
     from flexavatar.model.flex_s import EncodedHead
-    from flexavatar.model.source import NetworkSource
+    from flexavatar.model.pretrained import NetworkSource
     from flexavatar.rig.anchors import SurfaceAnchors
 
 AVATAR_SUFFIXES = (".flexavatar", ".ply", ".splat", ".spz", ".png", ".mp4")
@@ -110,7 +110,7 @@ class Avatar(Appearance):
         )
 
     def _decoded(self, network: AvatarCode, expression: Expression) -> Gaussians:
-        from flexavatar.model.source import load_network
+        from flexavatar.model.pretrained import load_network
 
         batch = expression.blendshapes.shape[:-1]
         flat = Expression.from_code(expression.code().reshape(-1, expression.code().shape[-1]))
@@ -257,7 +257,7 @@ class Avatar(Appearance):
 
 def _avatar_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> AvatarCode | None:
     """Raises KeyError, TypeError or ValueError."""
-    from flexavatar.model.source import NetworkSource
+    from flexavatar.model.pretrained import NetworkSource
 
     if source is None:
         return None

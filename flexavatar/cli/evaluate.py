@@ -23,7 +23,7 @@ from flexavatar.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from flexavatar.evaluation.measured import Maker, Measured
+    from flexavatar.evaluation.table import Maker, Measured
     from flexavatar.tracking import FaceTracker
 
 SHEET_WIDTH = 1152  # pixels

@@ -26,8 +26,8 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> Result:
     from flexavatar.io.images import photo_files
+    from flexavatar.synthetic.assets import cache_folder, data_folder
     from flexavatar.synthetic.faces import FaceLibrary
-    from flexavatar.synthetic.folder import cache_folder, data_folder
     from flexavatar.training.pool import Plan, fill_pool
     from flexavatar.training.portraits import track_portraits
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flexavatar.driving.baked import playable
-from flexavatar.driving.pictures import beside, pictures
+from flexavatar.driving.pictures import beside, pictures, playable
 from flexavatar.errors import Cancelled, CannotWrite
 from flexavatar.io.videos import read_video_frames
 from flexavatar.motion.motion import Motion
@@ -68,7 +67,7 @@ def drive(
     is followed, as in `motion_from_video`.
 
     Memory does not grow with the length of the driver, apart from the numbers of its motion. Long motions are drawn
-    from a baked avatar where that shows the same (`driving.baked.playable`). When `progress` stops the work, what
+    from a baked avatar where that shows the same (`driving.pictures.playable`). When `progress` stops the work, what
     has been drawn so far is kept as a video that ends there.
 
     Raises UnreadableVideo, NoFaceFound, BadMotionFile, CannotWrite, and Cancelled if nothing had been drawn yet.

@@ -12,9 +12,8 @@ from torch import Tensor
 from flexavatar.errors import FlexAvatarError, NoFaceFound
 from flexavatar.evaluation.close_up import front_alpha
 from flexavatar.evaluation.faces import as_pixels, compare_motion, see_face
-from flexavatar.evaluation.measured import Maker, Measured
 from flexavatar.evaluation.metrics import csim, detail, perceptual, shows_through
-from flexavatar.evaluation.table import Row
+from flexavatar.evaluation.table import Maker, Measured, Row
 from flexavatar.io.images import read_image
 from flexavatar.metrics import psnr, ssim
 from flexavatar.progress import Progress

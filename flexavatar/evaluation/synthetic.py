@@ -13,9 +13,8 @@ from torch import Tensor
 from flexavatar.avatar.drawing import draw
 from flexavatar.camera import Camera
 from flexavatar.evaluation.faces import as_pixels, compare_faces, see_face
-from flexavatar.evaluation.measured import Maker, Measured
 from flexavatar.evaluation.metrics import matte_iou
-from flexavatar.evaluation.table import Row
+from flexavatar.evaluation.table import Maker, Measured, Row
 from flexavatar.metrics import psnr, ssim
 from flexavatar.progress import Progress
 from flexavatar.synthetic import HeadAssets, SyntheticHeads, sample_expression, tracked_face

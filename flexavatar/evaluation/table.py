@@ -1,15 +1,22 @@
-"""Rows of figures: their means, and the files they are written to."""
+"""What goes into an evaluation and comes out: rows of figures, their means, and the files they are written to."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from flexavatar.files import atomic_path
+
+if TYPE_CHECKING:
+    from flexavatar.avatar import Avatar
+    from flexavatar.tracking import TrackedFace
 
 Row = dict[str, Any]  # what was measured ("head", "angle", ...), then the metrics by their keys
 
@@ -30,6 +37,7 @@ METRICS = {
     "apd": ("APD, degrees", 2),
     "faces": ("faces found", 2),
 }
+Maker = Callable[["TrackedFace"], "Avatar"]  # any way to make an avatar of a tracked photo
 
 
 def means(rows: Sequence[Row]) -> Row:
@@ -89,3 +97,13 @@ def write_text(path: str | Path, text: str) -> None:
     """Raises CannotWrite."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of all pictures that were compared."""
+
+    rows: tuple[Row, ...]
+    group: str  # key of the rows by which means are told apart
+    sheet: np.ndarray  # uint8 [H, W, 3], what was compared
+    left_out: tuple[str, ...] = ()  # pictures that could not be used, and why

@@ -10,8 +10,7 @@ import torch
 
 from flexavatar.errors import NoFaceFound
 from flexavatar.evaluation.faces import as_pixels, compare_faces, compare_motion, see_face
-from flexavatar.evaluation.measured import Maker, Measured
-from flexavatar.evaluation.table import Row
+from flexavatar.evaluation.table import Maker, Measured, Row
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.metrics import psnr, ssim
 from flexavatar.motion import motion_from_tracked, transferred

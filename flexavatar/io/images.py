@@ -34,6 +34,12 @@ _TRANSPOSES = {
 }
 # What Pillow's decoders raise for files that are cut off or damaged, besides OSError.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, OverflowError, struct.error)
+_WRITTEN = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"quality": 95}),
+}
 
 
 def photo_files(folder: Path) -> list[Path]:
@@ -173,14 +179,6 @@ def _grey_to_uint8(values: np.ndarray, name: str) -> np.ndarray:
     else:
         full = 65535.0
     return np.round(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
-
-
-_WRITTEN = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".webp": ("WEBP", {"quality": 95}),
-}
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

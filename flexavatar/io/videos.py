@@ -21,6 +21,13 @@ _ADVICE = "Use an MP4, MOV or WebM video."
 # An uploaded playlist could otherwise make ffmpeg open other files and addresses.
 _SAFETY = ["-protocol_whitelist", "file", "-format_whitelist",
            "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"]  # fmt: skip
+VIDEO_SUFFIXES = (".mp4", ".webm")
+_ENCODERS = {
+    ".mp4": ["-c:v", "libx264", "-preset", "medium", "-crf", "18", "-c:a", "aac", "-b:a", "160k",
+             "-movflags", "+faststart"],  # index at the front
+    ".webm": ["-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6",
+              "-row-mt", "1", "-auto-alt-ref", "0", "-c:a", "libopus", "-b:a", "128k"],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,15 +114,6 @@ def _open(path: str | Path, output_options: list[str]) -> tuple[dict[str, Any], 
         return next(frames), frames
     except (OSError, RuntimeError, IndexError, AttributeError) as error:
         raise UnreadableVideo(f"{path.name} holds no video that can be read. {_ADVICE}") from error
-
-
-VIDEO_SUFFIXES = (".mp4", ".webm")
-_ENCODERS = {
-    ".mp4": ["-c:v", "libx264", "-preset", "medium", "-crf", "18", "-c:a", "aac", "-b:a", "160k",
-             "-movflags", "+faststart"],  # index at the front
-    ".webm": ["-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6",
-              "-row-mt", "1", "-auto-alt-ref", "0", "-c:a", "libopus", "-b:a", "128k"],
-}  # fmt: skip
 
 
 def write_video(

@@ -20,17 +20,16 @@ from torch.nn import functional as F
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression, with_neutral
 from flexavatar.gaussians import Gaussians
-from flexavatar.model.attention import CausalTransformer, JointTransformer
+from flexavatar.model.attention import CausalTransformer, CopiedColors, JointTransformer
 from flexavatar.model.config import UpsamplerConfig
-from flexavatar.model.copying import CopiedColors
 from flexavatar.model.decoder import BiasSink, ExpressionContext
 from flexavatar.model.embedding import PointEmbedding, pluecker_rays
 from flexavatar.model.template import sample_map
 from flexavatar.model.upsampler import Upsampler
 from flexavatar.rig import Appearance, Rig
 from flexavatar.rig.anchors import ATLAS_SIZE, AnchorFrames
-from flexavatar.rig.covering import averaged, covering
 from flexavatar.rig.hair_displacement import outward
+from flexavatar.rig.maps import averaged, covering
 from flexavatar.rotations import quaternion_product
 
 # Metres outside the rig. Hair stands off the head, so the surface alone would never see it.

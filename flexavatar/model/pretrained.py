@@ -1,13 +1,20 @@
-"""Networks on disk: a folder of `config.json` and `model.safetensors`, shipped, local, or on the Hugging Face Hub."""
+"""Networks on disk, shipped, local, or on the Hugging Face Hub: a folder of `config.json` and `model.safetensors`.
+
+Which of them an avatar belongs to, and one loaded copy of each for all avatars that use it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+import threading
+from collections import OrderedDict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+import torch
 
 from flexavatar.errors import ModelUnavailable
 from flexavatar.files import atomic_path
@@ -19,6 +26,9 @@ EMBEDDED = Path(__file__).parents[1] / "assets" / "models"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+MAX_LOADED = 2
+_loaded: OrderedDict[tuple[str, str], FlexS] = OrderedDict()  # by the hash of the weights, and the device
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -148,3 +158,42 @@ def _parse(kind: type, values: dict[str, Any]) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """Where a network comes from, and the hash of its weights: an avatar code means nothing to other weights."""
+
+    name: str  # folder, name of a model of this package, or Hub id
+    revision: str | None  # commit of a Hub id
+    sha256: str
+
+    @staticmethod
+    def of(name: str, revision: str | None = None) -> NetworkSource:
+        """Raises ModelUnavailable or BadCheckpoint."""
+        return NetworkSource(name, revision, find_pretrained(name, revision).sha256)
+
+    @staticmethod
+    def from_json(values: Any) -> NetworkSource:
+        """Raises KeyError or TypeError."""
+        revision = values["revision"]
+        return NetworkSource(str(values["name"]), None if revision is None else str(revision), str(values["sha256"]))
+
+
+def load_network(source: NetworkSource, device: torch.device | str = "cpu") -> FlexS:
+    """The frozen network of `source`, loaded once for each device. Raises ModelUnavailable or BadCheckpoint."""
+    key = (source.sha256, str(device))
+    with _lock:
+        if key not in _loaded:
+            found = find_pretrained(source.name, source.revision)
+            if found.sha256 != source.sha256:
+                raise ModelUnavailable(
+                    f"The model {source.name} has changed since this avatar was made with it. Create the avatar anew, "
+                    "or bring back the old model."
+                )
+            with torch.inference_mode(False):  # a fit may follow what is drawn first
+                _loaded[key] = load_folder(found.folder).to(device)
+            while len(_loaded) > MAX_LOADED:
+                _loaded.popitem(last=False)
+        _loaded.move_to_end(key)
+        return _loaded[key]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from flexavatar.motion.clips import CLIP_NAMES, load_clip
-from flexavatar.motion.files import MOTION_SUFFIXES, read_motion, write_motion
+from flexavatar.motion.files import CLIP_NAMES, MOTION_SUFFIXES, load_clip, read_motion, write_motion
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.record import motion_from_tracked, motion_from_video
 from flexavatar.motion.transfer import Transfer, transferred

@@ -1,16 +1,20 @@
-"""Motion files and drivers by their names."""
+"""Motion files and drivers by their names, and the clips that come with the package (`scripts/author_clips.py`)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 from flexavatar.errors import BadMotionFile, CannotWrite
-from flexavatar.motion.clips import CLIP_NAMES, load_clip
+from flexavatar.expression import Expression
 from flexavatar.motion.live_link import read_live_link, write_live_link
 from flexavatar.motion.mediapipe_json import read_mediapipe, write_mediapipe
 from flexavatar.motion.motion import Motion
 
 MOTION_SUFFIXES = (".csv", ".json")
+CLIP_NAMES = ("talk", "laugh", "surprise", "look_around", "wink")
+CLIP_FPS = 30.0
 
 
 def read_motion(path: str | Path, fps: float | None = None) -> Motion:
@@ -44,3 +48,15 @@ def read_driver(driver: str | Path) -> Motion:
 def is_video(driver: str | Path) -> bool:
     """Whether a driver that is named so has to be tracked first."""
     return str(driver) not in CLIP_NAMES and Path(driver).suffix.lower() not in MOTION_SUFFIXES
+
+
+def load_clip(name: str) -> Motion:
+    """A built-in clip by its name. Raises ValueError for a name that is none of CLIP_NAMES."""
+    if name not in CLIP_NAMES:
+        raise ValueError(f"There is no clip {name!r}. Choose one of {', '.join(CLIP_NAMES)}.")
+    return replace(read_live_link(clip_path(name), CLIP_FPS), neutral=Expression.neutral())
+
+
+def clip_path(name: str) -> Path:
+    """The clip's CSV file; `examples/clips` of the repository is a link to its folder."""
+    return Path(str(files("flexavatar") / "assets" / "clips" / f"{name}.csv"))

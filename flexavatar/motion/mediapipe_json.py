@@ -25,8 +25,8 @@ from torch import Tensor
 from flexavatar.errors import BadMotionFile
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from flexavatar.files import atomic_path
-from flexavatar.motion.gaps import bridged
 from flexavatar.motion.motion import Motion, from_samples
+from flexavatar.motion.repair import bridged
 
 USUAL_FPS = 30.0
 

@@ -8,10 +8,9 @@ from typing import Literal
 from torch import Tensor
 
 from flexavatar.expression import above_neutral
-from flexavatar.motion.gaps import runs
 from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import BLINKS, FACE, estimate_neutral, recentred_gaze
-from flexavatar.motion.smooth import smoothed
+from flexavatar.motion.repair import runs, smoothed
 from flexavatar.rotations import scaled
 
 Transfer = Literal["relative", "absolute"]

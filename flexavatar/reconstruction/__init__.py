@@ -1,7 +1,7 @@
 """Views of a person -> avatar: frames are chosen, people compared, views tracked together, merged, encoded, refined."""
 
 from flexavatar.reconstruction.capture import Capture, Recipe, capture
-from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
+from flexavatar.reconstruction.frames import CaptureSettings, estimate_seconds
 from flexavatar.reconstruction.views import NothingUsable, Observations, View, observe_photos, observe_video
 from flexavatar.tracking.people import DifferentPeople
 

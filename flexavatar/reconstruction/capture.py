@@ -14,8 +14,9 @@ from typing import Any
 from flexavatar import __version__
 from flexavatar.avatar import Avatar
 from flexavatar.io.videos import read_video_info
-from flexavatar.model.source import NetworkSource
+from flexavatar.model.pretrained import NetworkSource
 from flexavatar.progress import Progress, Tell
+from flexavatar.reconstruction.frames import CaptureSettings, estimate_seconds
 from flexavatar.reconstruction.held_out import likeness_to
 from flexavatar.reconstruction.network_avatar import (
     create_network_avatar,
@@ -25,7 +26,6 @@ from flexavatar.reconstruction.network_avatar import (
     observe,
 )
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
-from flexavatar.reconstruction.settings import CaptureSettings, estimate_seconds
 from flexavatar.reconstruction.views import NothingUsable, observe_photos, observe_video
 from flexavatar.settings import Device, FaceChoice, Photo, Quality, torch_device
 from flexavatar.tracking import FaceTracker, TrackedFace

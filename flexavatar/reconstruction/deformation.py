@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from flexavatar.avatar.residuals import faded
 from flexavatar.gaussians import Gaussians
 from flexavatar.reconstruction.alignment import Alignment
+from flexavatar.reconstruction.fit import batches, cosine
 from flexavatar.reconstruction.freedom import compared_pixels
 from flexavatar.reconstruction.observation import FitObservation
-from flexavatar.reconstruction.schedule import batches, cosine
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import ATLAS_SIZE
-from flexavatar.rig.covering import covering
+from flexavatar.rig.maps import covering
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -18,10 +18,10 @@ from flexavatar.metrics import PerceptualTerm, PhotometricWeights, l1, photometr
 from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.progress import Progress
 from flexavatar.reconstruction.observation import FitObservation
-from flexavatar.reconstruction.schedule import batches
 from flexavatar.render import render
 
 EDGE = 100  # part of the picture that the edge of a person is wide
+LAST = 0.1  # of the first learning rate
 
 
 class DecodeCode(Protocol):
@@ -169,3 +169,20 @@ def _inside(mattes: Tensor) -> Tensor:
     """Pixels [N, 1, H, W] of the person that are not at their edge, where colours are uncertain."""
     reach = mattes.shape[-1] // EDGE
     return -F.max_pool2d(-mattes, 2 * reach + 1, 1, reach) > 0.9
+
+
+def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Rates that fall along a cosine to a tenth."""
+    share = lambda step: LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))  # noqa: E731
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+
+
+def batches(count: int, size: int, seed: int = 0) -> Iterator[list[int]]:
+    """Endless batches of indices below `count`; each index comes once a round."""
+    generator = torch.Generator().manual_seed(seed)
+    queue: list[int] = []
+    while True:
+        while len(queue) < size:
+            queue += torch.randperm(count, generator=generator).tolist()
+        batch, queue = queue[:size], queue[size:]
+        yield batch

@@ -12,7 +12,7 @@ from torch import Tensor
 from flexavatar.avatar import Avatar, AvatarCode
 from flexavatar.camera import Camera
 from flexavatar.model.flex_s import FLEX_S, SHELL_CHANNELS, SHELLS, FlexSObservation
-from flexavatar.model.source import NetworkSource, load_network
+from flexavatar.model.pretrained import NetworkSource, load_network
 from flexavatar.progress import Progress
 from flexavatar.reconstruction.refine import RefineParams, refine, unrefined_residuals
 from flexavatar.reconstruction.rig_avatar import spread_views

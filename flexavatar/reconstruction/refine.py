@@ -22,6 +22,7 @@ from flexavatar.progress import Progress
 from flexavatar.reconstruction.alignment import Alignment
 from flexavatar.reconstruction.creases import CreaseParams, creases_of
 from flexavatar.reconstruction.deformation import DeformationParams, deform
+from flexavatar.reconstruction.fit import batches, cosine
 from flexavatar.reconstruction.freedom import (
     Freedom,
     FreedomParams,
@@ -33,7 +34,6 @@ from flexavatar.reconstruction.freedom import (
 )
 from flexavatar.reconstruction.hidden import HiddenParams, closed_lids, toned
 from flexavatar.reconstruction.observation import FitObservation, observe_close_up, observe_face
-from flexavatar.reconstruction.schedule import batches, cosine
 from flexavatar.render import render
 from flexavatar.rig.parts import parts
 from flexavatar.rig.subdivision import subdivision

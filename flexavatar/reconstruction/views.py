@@ -12,9 +12,8 @@ import numpy as np
 from flexavatar.errors import Cancelled, FlexAvatarError, NoFaceFound, UnreadableImage
 from flexavatar.io.videos import VideoInfo, read_video_frames, read_video_info
 from flexavatar.progress import Progress
-from flexavatar.reconstruction.frames import NO_FACE_REASON, FrameNote, choose_frames, note_frame
+from flexavatar.reconstruction.frames import NO_FACE_REASON, CaptureSettings, FrameNote, choose_frames, note_frame
 from flexavatar.reconstruction.rig_avatar import best_base
-from flexavatar.reconstruction.settings import CaptureSettings
 from flexavatar.settings import FaceChoice
 from flexavatar.tracking import FaceTracker, TrackedFace
 from flexavatar.tracking.people import strangers

@@ -19,6 +19,9 @@ from flexavatar.settings import to_device
 REACH_SCALP, REACH_FACE, REACH_NECK, REACH_TORSO = 0.16, 0.045, 0.08, 0.05
 REACH_BEHIND = 0.09  # of neck and torso where they look back: long hair hangs free there
 SCALP_CENTER = (0.0, -0.01, -0.085)  # where the outward directions of the scalp come from
+FRONT = (0.0, 0.04)  # metres behind the eyes over which it begins that hair may stand off skin
+SAME_PLACE = 1e-5  # metres
+MIN_SHARE = 0.3  # of a vertex's share in texels: less says nothing of its direction
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,6 @@ def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
     reach = reach * torch.from_numpy(region[valid] == 0)
     torso_weights = rig.anchors.interpolate(rig.torso_weights[:, None])[:, 0]
     return Outside(torch.nn.functional.normalize(direction, dim=-1), reach, torso_weights)
-
-
-FRONT = (0.0, 0.04)  # metres behind the eyes over which it begins that hair may stand off skin
-SAME_PLACE = 1e-5  # metres
-MIN_SHARE = 0.3  # of a vertex's share in texels: less says nothing of its direction
 
 
 @dataclass(frozen=True)

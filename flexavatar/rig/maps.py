@@ -1,4 +1,4 @@
-"""Values of Gaussians and texels as maps over the rig's atlas, where they can be blurred and filtered."""
+"""Values over the atlas: maps that can be blurred, means, and how large Gaussians have to be to leave no gaps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from flexavatar.rig import Rig
+from flexavatar.rig.anchors import LIMITS, LONGEST_RAISED, SPREAD
 from flexavatar.rig.subdivision import subdivision
 
 FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
+TORN = 0.03  # metres between two neighbouring texels that do not show the same surface
+FLATNESS = 0.5  # thickness of a Gaussian on raised surfaces, of its width: hair is no foil
 
 
 def of_texels(values: Tensor, weights: Tensor) -> Tensor:
@@ -35,3 +39,47 @@ def blurred(maps: np.ndarray, deviation: float) -> Tensor:
     padded = np.concatenate([padded[:, -FARTHEST:], padded, padded[:, :FARTHEST]], 1)
     smooth = cv2.GaussianBlur(padded, (0, 0), deviation).reshape(padded.shape)[FARTHEST:, FARTHEST:-FARTHEST]
     return torch.from_numpy(smooth[Rig.load().atlas.valid.numpy()])
+
+
+def covering(positions: Tensor, grid: Tensor, shown: Tensor | None = None) -> Tensor:
+    """Standard deviations [B, G, 3] metres with which Gaussians at positions [B, G, 3] leave no gaps.
+
+    grid [256, 256] bool: the G texels. shown [B, G] bool: those that are part of the surface, by default all.
+    """
+    place = torch.full((len(positions), *grid.shape, 3), float("nan"), device=grid.device)
+    place[:, grid] = positions if shown is None else torch.where(shown[..., None], positions, place[:, grid])
+    total, count = (torch.zeros(place.shape[:-1], device=grid.device) for _ in range(2))
+    for axis in (1, 2):
+        steps = place.diff(dim=axis).norm(dim=-1)
+        close = steps < TORN  # not so for NaN
+        steps = torch.where(close, steps, torch.zeros_like(steps))
+        for edge in ((0, 1), (1, 0)):
+            pad = (0, 0, *edge) if axis == 1 else edge
+            total = total + F.pad(steps, pad)
+            count = count + F.pad(close.float(), pad)
+    spacing = total / count.clamp_min(1)
+    wide = (SPREAD * spacing[:, grid]).clamp(LIMITS[0], LONGEST_RAISED)
+    return wide[..., None] * wide.new_tensor([1.0, 1.0, FLATNESS])
+
+
+def averaged(values: Tensor, grid: Tensor, width: int) -> Tensor:
+    """Means [B, G, C] of values [B, G, C] over `width` x `width` of the texels, `width` even.
+
+    grid [256, 256] bool: the G texels. What repeats every `width` texels cancels out, and what changes evenly over the
+    texels stays as it is; so do, more and more towards the border of the grid, values near it.
+    """
+    maps = values.new_zeros(len(values), *grid.shape, values.shape[-1])
+    maps[:, grid] = values
+    share = (_box(grid[None, None].to(values), width) / width**2).permute(0, 2, 3, 1)[:, grid]
+    means = _box(maps.permute(0, 3, 1, 2), width).permute(0, 2, 3, 1)[:, grid] / (width**2 * share)
+    return torch.lerp(values, means, (2 * share - 1).clamp(0, 1))
+
+
+def _box(maps: Tensor, width: int) -> Tensor:
+    """Sums over `width` texels along both axes, across the seam at the back; the outermost two of a row count half."""
+    kernel = maps.new_ones(1, 1, width + 1, 1)
+    kernel[:, :, 0] = kernel[:, :, -1] = 0.5
+    half = width // 2
+    columns = F.conv2d(maps.reshape(-1, 1, *maps.shape[2:]), kernel, padding=(half, 0))
+    closed = F.pad(columns, (half, half, 0, 0), mode="circular")
+    return F.conv2d(closed, kernel.mT).reshape(maps.shape)

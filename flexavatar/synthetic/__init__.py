@@ -14,8 +14,7 @@ Cameras are of the canonical head frame, so `head.render(camera, expression)` an
 `render(avatar.gaussians(expression), camera)` show the same view.
 """
 
-from flexavatar.synthetic.assets import HeadAssets
-from flexavatar.synthetic.folder import DataMissing, data_folder
+from flexavatar.synthetic.assets import DataMissing, HeadAssets, data_folder
 from flexavatar.synthetic.head import SyntheticHead, Traits
 from flexavatar.synthetic.heads import SyntheticHeads, Views
 from flexavatar.synthetic.labels import UVLabels

@@ -1,8 +1,9 @@
-"""Everything that synthetic heads are put together from, loaded once and moved to one device."""
+"""Everything that synthetic heads are put together from: where it lies, loaded once and moved to one device."""
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flexavatar.errors import FlexAvatarError
 from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.rig.hair_displacement import Outside, outside_of
 from flexavatar.rig.regions import Regions, atlas_regions
 from flexavatar.settings import to_device
 from flexavatar.synthetic.cards import Cards, load_cards
 from flexavatar.synthetic.faces import Face, FaceLibrary, painted_face
-from flexavatar.synthetic.folder import cache_folder, data_folder
 from flexavatar.synthetic.meshes import Guides
 from flexavatar.synthetic.strands import shared_textures
 from flexavatar.texture.complete import hair_strands
@@ -34,6 +35,13 @@ IRISES = {
     (0.36, 0.40, 0.33): 0.04, (0.42, 0.44, 0.45): 0.06, (0.34, 0.43, 0.50): 0.08, (0.46, 0.55, 0.62): 0.04,
 }  # fmt: skip
 WHITES = (0.0064, 0.0105, 0.004)  # metres from the axis of the eye: from, to; and above or below it
+DATA_VARIABLE, CACHE_VARIABLE = "FLEXAVATAR_DATA", "FLEXAVATAR_CACHE"
+_HOW_TO = (
+    "It needs MakeHuman assets (CC0): the system assets of MakeHuman or MPFB and the hair packs, "
+    "from https://static.makehumancommunity.org/assets/assetpacks.html, with the .mhclo, .obj and .png files put into "
+    "makehuman/hair, makehuman/brows_lashes, makehuman/clothes and makehuman/skins; and optionally "
+    "portraits/train, any folder of frontal portraits that you may use. See docs/data.md."
+)
 
 
 @dataclass(frozen=True)
@@ -184,3 +192,27 @@ def _eyes(rig: Rig, irises: list[np.ndarray]) -> Tensor:
         photo = Unwrapped(seen, eyes.astype(np.float32), np.zeros((*valid.shape, 2), np.float32))
         painted.append((paint_eyes(np.zeros_like(position), rig, photo) * eyes[..., None])[valid])
     return torch.from_numpy(np.stack(painted)).float()
+
+
+class DataMissing(FlexAvatarError):
+    """The assets that synthetic heads are made of are not where they were looked for."""
+
+
+def data_folder(folder: str | Path | None = None) -> Path:
+    """The data folder: the argument, or the environment variable FLEXAVATAR_DATA. Raises DataMissing."""
+    chosen = folder or os.environ.get(DATA_VARIABLE)
+    if not chosen:
+        raise DataMissing(f"No data folder is set. Pass one, or set {DATA_VARIABLE}. {_HOW_TO}")
+    path = Path(chosen).expanduser()
+    for name in ("hair", "brows_lashes", "skins", "clothes"):
+        if not any((path / "makehuman" / name).glob("*.png")):
+            raise DataMissing(f"There are no assets in {path / 'makehuman' / name}. {_HOW_TO}")
+    return path
+
+
+def cache_folder(folder: str | Path | None = None) -> Path:
+    """Where unwrapped faces are kept: the argument, FLEXAVATAR_CACHE, or a folder of the user's cache."""
+    chosen = folder or os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexavatar"

@@ -15,6 +15,10 @@ from flexavatar.tracking.tracker import FaceCrop
 
 # Below the threshold for single pairs: a face turned by 60 degrees is compared with the mean of its own person.
 MEMBER = SAME_PERSON - 0.12
+NOTICED = 0.08  # others below this share of the area of the largest face are passers-by and pictures on the wall
+STRANGER = 0.32  # cosine of embeddings below which a face is somebody else: most of them, and no turned head
+NEW_SIDE = 0.8  # of the same person, below which an embedding shows a side of them that is worth remembering
+MAX_REMEMBERED = 8
 
 
 class DifferentPeople(FlexAvatarError):
@@ -42,12 +46,6 @@ def strangers(looks: Sequence[FaceCrop]) -> dict[int, float]:
             "one person only."
         )
     return out
-
-
-NOTICED = 0.08  # others below this share of the area of the largest face are passers-by and pictures on the wall
-STRANGER = 0.32  # cosine of embeddings below which a face is somebody else: most of them, and no turned head
-NEW_SIDE = 0.8  # of the same person, below which an embedding shows a side of them that is worth remembering
-MAX_REMEMBERED = 8
 
 
 class Followed:

@@ -17,7 +17,7 @@ from flexavatar.gaussians import Gaussians
 from flexavatar.metrics import PerceptualTerm, ssim_map
 from flexavatar.render import render
 from flexavatar.rig.anchors import AnchorFrames
-from flexavatar.rig.covering import covering
+from flexavatar.rig.maps import covering
 from flexavatar.training.config import LossWeights
 from flexavatar.training.records import INVALID, RAISED, Labels, TrainingBatch
 

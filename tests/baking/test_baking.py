@@ -13,10 +13,9 @@ from torch import Tensor
 
 from flexavatar.avatar import Avatar
 from flexavatar.baking import BakedAvatar, bake, bake_error
-from flexavatar.baking.bake import bake_measured, visible_splats
+from flexavatar.baking.bake import aligned, bake_measured, visible_splats
 from flexavatar.baking.baked import target_weights
 from flexavatar.baking.error import true_decodes
-from flexavatar.baking.rotations import aligned
 from flexavatar.baking.samples import driving_expressions, mixed_expressions
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, Expression
 from flexavatar.gaussians import Gaussians

@@ -16,11 +16,11 @@ import torch
 from flexavatar.avatar import Avatar, AvatarCode
 from flexavatar.baking import BakedAvatar, bake
 from flexavatar.cli import main
-from flexavatar.driving import baked as baking
 from flexavatar.driving import drive
+from flexavatar.driving import pictures as baking
 from flexavatar.driving.pictures import pictures
 from flexavatar.io.videos import read_video_frames, read_video_info
-from flexavatar.model.source import NetworkSource
+from flexavatar.model.pretrained import NetworkSource
 from flexavatar.motion import Motion, load_clip
 from flexavatar.progress import Progress
 from flexavatar.settings import WHITE

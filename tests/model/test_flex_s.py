@@ -15,7 +15,7 @@ from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
 from flexavatar.render import render
 from flexavatar.rig import Rig
-from flexavatar.rig.covering import averaged
+from flexavatar.rig.maps import averaged
 from flexavatar.rotations import rotation_from_angles
 from flexavatar.tracking import FaceTracker
 from tests.conftest import EXAMPLE

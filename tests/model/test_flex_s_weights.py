@@ -13,8 +13,7 @@ import torch
 from flexavatar.avatar import Avatar
 from flexavatar.camera import Camera
 from flexavatar.expression import Expression
-from flexavatar.model.pretrained import EMBEDDED, WEIGHTS, from_pretrained
-from flexavatar.model.source import load_network
+from flexavatar.model.pretrained import EMBEDDED, WEIGHTS, from_pretrained, load_network
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
 from flexavatar.render import render
 from flexavatar.tracking import TrackedFace

@@ -14,10 +14,9 @@ from flexavatar.errors import BadMotionFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
 from flexavatar.expression import Expression
 from flexavatar.motion import CLIP_NAMES, Motion, load_clip, read_motion, transferred, write_motion
-from flexavatar.motion.clips import clip_path
-from flexavatar.motion.gaps import bridged
+from flexavatar.motion.files import clip_path
 from flexavatar.motion.neutral import estimate_neutral
-from flexavatar.motion.smooth import smoothed
+from flexavatar.motion.repair import bridged, smoothed
 from flexavatar.motion.transfer import completed_blinks
 from flexavatar.rotations import angles, from_angles, mean_rotation, rotation_from_angles, rotation_log, scaled, slerp
 from tests.conftest import ROOT

@@ -22,7 +22,7 @@ from flexavatar.expression import BLENDSHAPE_INDEX
 from flexavatar.gaussians import Gaussians
 from flexavatar.model.pretrained import from_pretrained
 from flexavatar.rig import Rig
-from flexavatar.rig.covering import covering
+from flexavatar.rig.maps import covering
 from flexavatar.rotations import rotation_from_angles
 from flexavatar.training.config import BadConfig, LossWeights, read_config
 from flexavatar.training.losses import draw_views, drift, label_losses, picture_losses

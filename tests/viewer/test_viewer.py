@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flexavatar.motion.clips import CLIP_NAMES, clip_path
+from flexavatar.motion.files import CLIP_NAMES, clip_path
 from flexavatar.viewer import DIST, expressions_json, viewer_files, viewer_html
 
 
