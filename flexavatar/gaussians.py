@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+SH_DC = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi)), as files and checkpoints hold colours
+
 
 @dataclass(frozen=True)
 class Gaussians:

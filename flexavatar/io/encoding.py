@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from flexavatar.errors import BadSplatFile
-from flexavatar.gaussians import Gaussians
+from flexavatar.gaussians import SH_DC, Gaussians
 
-SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 MAX_GAUSSIANS = 10_000_000  # more is no head, but a damaged or hostile header
 _MIN_SCALE = 1e-9  # metres; keeps the logarithm finite
 _MIN_OPACITY = 1e-7  # distance from 0 and 1 that keeps the logit finite in float32
@@ -59,7 +58,7 @@ def raw_values(gaussians: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
     return (
         gaussians.scales.clamp(min=_MIN_SCALE).log(),
         gaussians.opacities.clamp(_MIN_OPACITY, 1 - _MIN_OPACITY).logit(),
-        (gaussians.colors - 0.5) / SH_C0,
+        (gaussians.colors - 0.5) / SH_DC,
     )
 
 
@@ -70,7 +69,7 @@ def activated(means: Tensor, log_scales: Tensor, quats: Tensor, logits: Tensor, 
         quats=unit(quats),
         scales=log_scales.exp(),
         opacities=logits.sigmoid(),
-        colors=(sh_dc * SH_C0 + 0.5).clamp(0, 1),
+        colors=(sh_dc * SH_DC + 0.5).clamp(0, 1),
     )
     return checked(gaussians)
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flexavatar.gaussians import Gaussians
+from flexavatar.gaussians import SH_DC, Gaussians
 from flexavatar.model.config import GaussianConfig
-
-SH_DC = 0.28209479177387814  # the constant spherical harmonic
 
 
 @dataclass(frozen=True)

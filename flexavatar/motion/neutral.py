@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, MAX_NEUTRAL, NEUTRAL_SHAPES, Expression
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, BLINKS, MAX_NEUTRAL, NEUTRAL_SHAPES, Expression
 from flexavatar.motion.motion import Motion
 from flexavatar.rotations import mean_rotation
 
-BLINKS = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
 # Opposite directions of one eye: what matters is their difference.
 GAZE_PAIRS = [
     (BLENDSHAPE_INDEX[f"eyeLook{a}{side}"], BLENDSHAPE_INDEX[f"eyeLook{b}{side}"])

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from flexavatar.camera import FIELD_OF_VIEW, intrinsics
 from flexavatar.errors import Cancelled, NoFaceFound
-from flexavatar.expression import ARKIT_BLENDSHAPES
+from flexavatar.expression import ARKIT_BLENDSHAPES, BLINKS
 from flexavatar.io.videos import read_video_frames, read_video_info
 from flexavatar.motion.motion import Motion
-from flexavatar.motion.neutral import BLINKS
 from flexavatar.motion.repair import bridged
 from flexavatar.progress import Progress, Tell
 from flexavatar.tracking.crop import CROP_SIZE, HeadCrop

@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from flexavatar.expression import above_neutral
+from flexavatar.expression import BLINKS, above_neutral
 from flexavatar.motion.motion import Motion
-from flexavatar.motion.neutral import BLINKS, FACE, estimate_neutral, recentred_gaze
+from flexavatar.motion.neutral import FACE, estimate_neutral, recentred_gaze
 from flexavatar.motion.repair import runs, smoothed
 from flexavatar.rotations import scaled
 

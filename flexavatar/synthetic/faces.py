@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from flexavatar.errors import FlexAvatarError
+from flexavatar.files import atomic_path
 from flexavatar.io.images import photo_files, read_image
 from flexavatar.rig import Rig
 from flexavatar.rig.regions import Regions, atlas_regions
@@ -83,10 +84,8 @@ class FaceLibrary:
         source = self.files[index]
         path = self._folder / f"{source.parent.parent.name}_{source.stem}.npz"
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{id(self)}.part.npz")
-            np.savez_compressed(part, allow_pickle=False, **self._unwrapped(source))
-            part.replace(path)
+            with atomic_path(path) as part:
+                np.savez_compressed(part, allow_pickle=False, **self._unwrapped(source))
         with np.load(path) as stored:
             if not stored["usable"]:
                 return None

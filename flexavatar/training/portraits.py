@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from flexavatar.camera import Camera
 from flexavatar.errors import FlexAvatarError
 from flexavatar.expression import Expression
+from flexavatar.files import atomic_path
 from flexavatar.io.images import read_image
 from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import observe_face
@@ -98,23 +99,20 @@ def _write(tracked: TrackedFace, path: Path) -> None:
     stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     mask = cv2.imencode(".png", (masks * 255).round().astype(np.uint8))[1]
     scale = CROP / tracked.camera.height
-    partial = path.with_suffix(".partial")
-    save_file(
-        {
-            "image": torch.from_numpy(stored.ravel()),
-            "masks": torch.from_numpy(mask.ravel()),
-            "landmarks": torch.from_numpy(tracked.landmarks * scale).float(),
-            "scores": tracked.scores.float(),
-            "shape": tracked.shape.float(),
-            "blendshapes": tracked.blendshapes.float(),
-            "head_rotation": tracked.head_rotation.float().contiguous(),
-            "world_to_camera": tracked.camera.world_to_camera.float().contiguous(),
-            "intrinsics": tracked.camera.resized(CROP, CROP).intrinsics.float().contiguous(),
-            "error": torch.tensor(tracked.error),
-        },
-        partial,
-    )
-    partial.replace(path)
+    tensors = {
+        "image": torch.from_numpy(stored.ravel()),
+        "masks": torch.from_numpy(mask.ravel()),
+        "landmarks": torch.from_numpy(tracked.landmarks * scale).float(),
+        "scores": tracked.scores.float(),
+        "shape": tracked.shape.float(),
+        "blendshapes": tracked.blendshapes.float(),
+        "head_rotation": tracked.head_rotation.float().contiguous(),
+        "world_to_camera": tracked.camera.world_to_camera.float().contiguous(),
+        "intrinsics": tracked.camera.resized(CROP, CROP).intrinsics.float().contiguous(),
+        "error": torch.tensor(tracked.error),
+    }
+    with atomic_path(path) as part:
+        save_file(tensors, part)
 
 
 def _read(path: Path) -> TrackedFace:

@@ -18,6 +18,7 @@ from torch import Tensor
 from flexavatar.camera import Camera
 from flexavatar.errors import FlexAvatarError
 from flexavatar.expression import Expression
+from flexavatar.files import atomic_path
 from flexavatar.model.decoder import BiasSink
 from flexavatar.model.flex_s import FlexSObservation
 from flexavatar.rig import Rig
@@ -108,10 +109,9 @@ class TrainingRecord:
         )
 
     def save(self, path: Path) -> None:
-        """Write the record; a reader never sees half of one."""
-        partial = path.with_suffix(".partial")
-        save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, partial)
-        partial.replace(path)
+        """Write the record. Raises CannotWrite."""
+        with atomic_path(path) as part:
+            save_file({f.name: getattr(self, f.name).contiguous() for f in fields(self)}, part)
 
     @staticmethod
     def load(path: Path) -> TrainingRecord:

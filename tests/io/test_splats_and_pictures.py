@@ -21,9 +21,8 @@ from plyfile import PlyData, PlyElement
 
 from flexavatar.errors import BadSplatFile, CannotWrite
 from flexavatar.files import atomic_path
-from flexavatar.gaussians import Gaussians
+from flexavatar.gaussians import SH_DC, Gaussians
 from flexavatar.io import SPLAT_SUFFIXES, read_splats, write_image, write_splats, write_video
-from flexavatar.io.encoding import SH_C0
 from flexavatar.io.ply import PROPERTIES
 from flexavatar.io.splat import RECORD
 from flexavatar.io.spz import fractional_bits
@@ -90,7 +89,7 @@ def test_ply_layout(tmp_path, gaussians):
     for name in ("nx", "ny", "nz"):
         assert not vertices[name].any()
     for channel in range(3):
-        expected = (gaussians.colors[:, channel].double() - 0.5) / SH_C0
+        expected = (gaussians.colors[:, channel].double() - 0.5) / SH_DC
         np.testing.assert_allclose(vertices[f"f_dc_{channel}"], expected, atol=1e-6)
         np.testing.assert_allclose(vertices[f"scale_{channel}"], gaussians.scales[:, channel].double().log(), atol=1e-6)
     logits = gaussians.opacities[4:].double().logit()
@@ -220,7 +219,7 @@ def spz_bounds(bits: int) -> dict[str, float]:
     """Half of each quantisation step, for positions in metres and colours and opacities in 0..1."""
     return {
         "means": 0.5 / 2**bits + 1e-7,
-        "colors": 0.5 / (0.15 * 255) * SH_C0 + 1e-6,
+        "colors": 0.5 / (0.15 * 255) * SH_DC + 1e-6,
         "opacities": 0.5 / 255 + 2e-6,
     }
 
