@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from flexavatar.app.studio import Studio
+from flexavatar.avatar import Avatar
+from flexavatar.baking import BakedAvatar, bake, write_bundle
+from flexavatar.baking.baked import SparseDeltas
 from flexavatar.pipeline import FlexAvatarPipeline
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +33,40 @@ def avatar_file(pipeline: FlexAvatarPipeline, tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("avatar") / "astronaut.flexavatar"
     pipeline.create(EXAMPLE).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def baked_example(avatar_file: Path) -> BakedAvatar:
+    """The same avatar, quickly baked."""
+    return bake(Avatar.load(avatar_file), "quick")
+
+
+@pytest.fixture(scope="session")
+def bundle_file(baked_example: BakedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "astronaut.flexbundle"
+    write_bundle(path, baked_example)
+    return path
+
+
+@pytest.fixture(scope="session")
+def light_bundle_file(baked_example: BakedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tenth of the splats, which software draws quickly."""
+    path = tmp_path_factory.mktemp("bundle") / "light.flexbundle"
+    write_bundle(path, thinned(baked_example, 10))
+    return path
+
+
+def thinned(baked: BakedAvatar, every: int) -> BakedAvatar:
+    kept = torch.arange(0, len(baked.neutral), every)
+    place = torch.full((len(baked.neutral),), -1)
+    place[kept] = torch.arange(len(kept))
+    deltas = {}
+    for group, sparse in baked.deltas.items():
+        left = place[sparse.splats] >= 0
+        targets = torch.arange(len(sparse.counts)).repeat_interleave(sparse.counts)[left]
+        counts = targets.bincount(minlength=len(sparse.counts))
+        deltas[group] = SparseDeltas(counts, place[sparse.splats[left]], sparse.values[left])
+    return replace(baked, neutral=baked.neutral.select(kept), torso_weights=baked.torso_weights[kept], deltas=deltas)
 
 
 @pytest.fixture(scope="module")

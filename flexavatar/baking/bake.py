@@ -65,18 +65,24 @@ def bake(avatar: Avatar, effort: Effort = "measured", device: Device = "auto") -
     Expressions are decoded and compared on `device`; the result lies on the CPU, where it is evaluated.
     """
     avatar = avatar.to(torch_device(device))
-    splats = visible_splats(avatar)
     if effort == "quick":
-        neutral = avatar.gaussians(Expression.neutral()).select(splats)
-        torso = _torso_weights(avatar, neutral, splats)
-        baked = _assembled(neutral, torso, _one_hot_deltas(avatar, neutral, splats), ())
+        baked = _bake_one_hot(avatar)
     else:
-        baked = bake_measured(avatar, true_decodes(avatar, driving_expressions(), splats))
+        baked = bake_measured(avatar, true_decodes(avatar, driving_expressions(), visible_splats(avatar)))
     return replace(
         baked,
         thumbnail=avatar.thumbnail,
         metadata={"model": avatar.metadata["model"], "generator": f"flexavatar {__version__}"},
     )
+
+
+def _bake_one_hot(avatar: Decoder) -> BakedAvatar:
+    neutral = avatar.gaussians(Expression.neutral())
+    deltas = _one_hot_deltas(avatar, neutral, torch.arange(len(neutral.means), device=neutral.means.device))
+    # As `visible_splats`, of what is decoded anyway.
+    splats = ((neutral.opacities + deltas[..., -1].amax(0).clamp_min(0)) > VISIBLE).nonzero()[:, 0]
+    shown = neutral.select(splats)
+    return _assembled(shown, _torso_weights(avatar, shown, splats), deltas[:, splats], ())
 
 
 def bake_measured(avatar: Decoder, truth: TrueDecodes) -> BakedAvatar:

@@ -34,13 +34,14 @@ from flexavatar.reconstruction.freedom import (
 )
 from flexavatar.reconstruction.hidden import HiddenParams, closed_lids, toned
 from flexavatar.reconstruction.observation import FitObservation, observe_close_up, observe_face
-from flexavatar.render import render
+from flexavatar.render import Rendering, render
 from flexavatar.rig.parts import parts
 from flexavatar.rig.subdivision import subdivision
-from flexavatar.settings import to_device
+from flexavatar.settings import BLACK, to_device
 from flexavatar.tracking import TrackedFace
 
 COARSE, FINE = 256, 512  # pixels of the head's crop
+FAINTEST = 0.1  # of opacities, from which a pixel has a colour of its own
 RIM_MARGIN = -0.03  # of its height, below the rig's rim: so far clothes may be drawn to meet the photo's
 # One step in three looks at the whole at half the size: else a head would be sharp close up and grainy from afar.
 LEVELS = (FINE, COARSE, FINE)
@@ -57,6 +58,7 @@ class RefineParams:
     size_rate: float = 1e-2  # of the logarithm
     opacity_rate: float = 0.4  # of the logit
     color_rate: float = 4e-2  # 0..1
+    matte_weight: float = 2.0
     edges: float = 0.5  # weight of the differences between neighbouring pixels, beside 1 of the pixels themselves
     skin_limit: float = 0.002  # metres that a Gaussian of skin may move
     loose_limit: float = 0.008  # of ears and neck
@@ -196,11 +198,9 @@ def _fit(
         level = levels[(step // len(photos)) % len(levels)]
         view = photo.at(level)
         by = learned.residuals(gates[number] if len(photos) > 1 else None)
-        background = torch.full((3,), float((step + step // len(photos)) % 2), device=avatar.device)
-        picture = render(alignment.aligned(changed(starts[number], by), number), view.camera, background)
-        target = alignment.toned(view.image, number) * view.matte + background[:, None, None] * (1 - view.matte)
-        wrong = (picture.rgb - target) * compared[number][level]
-        loss = wrong.abs().mean() + ((picture.alpha - view.matte) * view.weight).abs().mean()
+        picture = render(alignment.aligned(changed(starts[number], by), number), view.camera, BLACK)
+        wrong = (_own_colors(picture) - alignment.toned(view.image, number)) * compared[number][level]
+        loss = wrong.abs().mean() + params.matte_weight * ((picture.alpha - view.matte) * view.weight).abs().mean()
         loss = loss + params.edges * (wrong.diff(dim=1).abs().mean() + wrong.diff(dim=2).abs().mean())
         optimiser.zero_grad()
         (loss + learned.penalty(by) + alignment.pull()).backward()
@@ -209,6 +209,14 @@ def _fit(
         if not step_done():
             break
     return _Fine(learned.whole(), colors)
+
+
+def _own_colors(picture: Rendering) -> Tensor:
+    """Colours [3, H, W] of what is drawn over black, without what lies behind it.
+
+    Else Gaussians at dark outlines turn white, and at bright ones black, to make up for an opacity that is wrong.
+    """
+    return picture.rgb / picture.alpha.clamp_min(FAINTEST)
 
 
 class _Learned:

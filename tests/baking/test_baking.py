@@ -169,9 +169,8 @@ def test_the_fit_sees_none_of_the_clips() -> None:
     assert mixed_expressions().shape[1] == len(ARKIT_BLENDSHAPES)
 
 
-def test_a_real_avatar_quickly_baked(avatar_file: Path) -> None:
-    avatar = Avatar.load(avatar_file)
-    baked = bake(avatar, "quick")
+def test_a_real_avatar_quickly_baked(avatar_file: Path, baked_example: BakedAvatar) -> None:
+    avatar, baked = Avatar.load(avatar_file), baked_example
     report = bake_error(baked, true_decodes(avatar, driving_expressions(every=60), visible_splats(avatar)))
     assert report.psnr_face > 45 and report.psnr_face_worst > 38
     assert report.mean_mm < 0.02 and report.p99_mm < 0.1

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from flexavatar.avatar import Avatar, AvatarCode
-from flexavatar.baking import BakedAvatar, bake
+from flexavatar.baking import BakedAvatar
 from flexavatar.cli import main
 from flexavatar.driving import drive
 from flexavatar.driving import pictures as baking
@@ -32,11 +32,6 @@ driving = sys.modules["flexavatar.driving.drive"]  # the package's name `drive` 
 @pytest.fixture(scope="module")
 def avatar(avatar_file: Path) -> Avatar:
     return Avatar.load(avatar_file)
-
-
-@pytest.fixture(scope="module")
-def baked(avatar: Avatar) -> BakedAvatar:
-    return bake(avatar, "quick")
 
 
 def test_few_pictures_are_alive_at_once(avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,17 +86,21 @@ def test_ctrl_c_keeps_what_was_drawn(
 
 
 def test_long_drives_play_a_baked_avatar_that_looks_the_same(
-    avatar: Avatar, baked: BakedAvatar, monkeypatch: pytest.MonkeyPatch
+    avatar: Avatar, baked_example: BakedAvatar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     motion = load_clip("talk")
     assert baking.playable(avatar, motion, "cpu") is avatar, "baking does not pay for a short one"
     monkeypatch.setattr(baking, "BAKED_FROM", {"rig": 100, "network": 100})
-    monkeypatch.setattr(baking, "bake", lambda *_: baked)
-    assert baking.playable(avatar, motion, "cpu") is baked
+    monkeypatch.setattr(baking, "bake", lambda *_: baked_example)
+    assert baking.playable(avatar, motion, "cpu") is baked_example
     frames = list(motion.expressions())[::45]
-    own, fast = (np.stack(list(pictures(head, frames, 128, 20, WHITE, "cpu"))) / 255 for head in (avatar, baked))
+    own, fast = (
+        np.stack(list(pictures(head, frames, 128, 20, WHITE, "cpu"))) / 255 for head in (avatar, baked_example)
+    )
     assert -10 * np.log10(np.square(own - fast).mean()) > 45
-    wrong = replace(baked, deltas={name: deltas for name, deltas in baked.deltas.items() if name != "means"})
+    wrong = replace(
+        baked_example, deltas={name: deltas for name, deltas in baked_example.deltas.items() if name != "means"}
+    )
     monkeypatch.setattr(baking, "bake", lambda *_: wrong)
     assert baking.playable(avatar, motion, "cpu") is avatar, "a face that does not move is noticed"
 

@@ -18,7 +18,6 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from flexavatar.app.routes import routes
 from flexavatar.avatar import Avatar
-from flexavatar.baking import bake, write_bundle
 from flexavatar.sharing import FolderStorage, Receipt, SharedStore, ShareOptions, share
 from tests.app.test_browser import FLAGS, chromium
 
@@ -65,11 +64,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SharedStore:
 
 
 @pytest.fixture(scope="module")
-def made(avatar_file: Path, store: SharedStore, tmp_path_factory: pytest.TempPathFactory) -> Receipt:
-    avatar = Avatar.load(avatar_file)
-    bundle = tmp_path_factory.mktemp("bundle") / "avatar.flexbundle"
-    write_bundle(bundle, bake(avatar, "quick"))
-    return share(store, avatar, bundle, ShareOptions("Ada", downloads=True), "cpu")
+def made(avatar_file: Path, light_bundle_file: Path, store: SharedStore) -> Receipt:
+    return share(store, Avatar.load(avatar_file), light_bundle_file, ShareOptions("Ada", downloads=True), "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from flexavatar.synthetic.pieces import StrandPiece
 
 needs_data = pytest.mark.skipif("FLEXAVATAR_DATA" not in os.environ, reason="FLEXAVATAR_DATA is not set")
 BROWN = np.array([0.3, 0.2, 0.1])
+SPARSE = 0.1  # of the strands tell as much of a style
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,18 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> HeadAssets:
     return HeadAssets.load(cache=tmp_path_factory.mktemp("cache"), limit=0)
 
 
-def grown(family: str, seed: int = 0) -> Strands:
+def grown(family: str, seed: int = 0, density: float = 1.0) -> Strands:
     r = np.random.default_rng(seed)
-    return grow_strands(draw_style(family, r), r, clothes=0.01)
+    style = draw_style(family, r)
+    return grow_strands(replace(style, dense=density * style.dense), r, clothes=0.01)
 
 
 def piece(family: str, seed: int = 0) -> StrandPiece:
+    return placed(grown(family, seed), seed)
+
+
+def placed(strands: Strands, seed: int = 0) -> StrandPiece:
     r = np.random.default_rng(seed)
-    strands = grow_strands(draw_style(family, r), r, clothes=0.01)
     return placed_strands(strands, draw_color(r, BROWN), r, Rig.load().mean.numpy(), gloss=0.5)
 
 
@@ -64,17 +70,22 @@ def test_many_families_of_which_ten_are_held_out() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_grows_outside_the_head(family: str) -> None:
-    strands = grown(family)
+    strands = grown(family, density=SPARSE)
     assert np.isfinite(strands.points).all()
     points = strands.points[np.arange(strands.points.shape[1])[None] < strands.count[:, None]]
     distance = map_coordinates(Body.load().distance, ((points - CORNER) / CELL).T, order=1)
     # Roots lie in the skin; the grid rounds ears and hairline off by as much.
     assert distance.min() > -0.006 and np.mean(distance < -0.002) < 0.02
-    made = piece(family)
-    assert 2_000 < len(made.colors) <= LIMIT
+    made = placed(strands)
+    assert 2_000 * SPARSE < len(made.colors) <= LIMIT
     assert all(value.isfinite().all() for value in (made.ends, made.normals, made.widths, made.colors))
     cover = cover_of(draw_style(family, np.random.default_rng(0)))
     assert cover.min() >= 0 and cover.max() <= 1 and (cover <= Ground.load().scalp + 1e-6).all()
+
+
+@pytest.mark.parametrize("family", ["buzz", "afro_medium", "long_straight", "box_braids"])
+def test_whole_hair_fits_into_its_limit(family: str) -> None:
+    assert 10_000 < len(piece(family).colors) <= LIMIT
 
 
 def test_the_seed_decides() -> None:

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from flexavatar.avatar import Avatar
-from flexavatar.baking import bake, write_bundle
+from flexavatar.baking import read_bundle
 from flexavatar.expression import PRESETS, Expression
 from flexavatar.rotations import rotation_from_angles
 from flexavatar.viewer import viewer_files, viewer_html
@@ -72,18 +72,11 @@ def avatar(avatar_file: Path) -> Avatar:
 
 
 @pytest.fixture(scope="module")
-def bundle(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundle") / "avatar.flexbundle"
-    write_bundle(path, bake(avatar))
-    return path
-
-
-@pytest.fixture(scope="module")
-def address(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(bundle_file: Path, light_bundle_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broken = tmp_path_factory.mktemp("broken") / "broken.flexbundle"
-    broken.write_bytes(bundle.read_bytes()[:1000])
-    files = {**viewer_files(), "avatar.flexbundle": bundle, "broken.flexbundle": broken}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, files))
+    broken.write_bytes(bundle_file.read_bytes()[:1000])
+    bundles = {"avatar.flexbundle": bundle_file, "light.flexbundle": light_bundle_file, "broken.flexbundle": broken}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, {**viewer_files(), **bundles}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
@@ -154,7 +147,7 @@ def test_the_browser_shows_the_same_picture(page: Page, address: str, avatar: Av
 
 
 def test_controls_and_messages_move_the_avatar(page: Page, address: str, problems: list[str]) -> None:
-    show(page, address + "?bundle=avatar.flexbundle")
+    show(page, address + "?bundle=light.flexbundle")
     page.get_by_label("Find a slider").fill("jaw open")
     page.get_by_label("Jaw open", exact=True).fill("0.5")
     assert page.evaluate("flexavatar.weights().jawOpen") == pytest.approx(0.5)
@@ -180,7 +173,7 @@ def test_controls_and_messages_move_the_avatar(page: Page, address: str, problem
 
 
 def test_the_view_rests_when_nothing_moves(page: Page, address: str) -> None:
-    show(page, address + "?ui=minimal&bundle=avatar.flexbundle")
+    show(page, address + "?ui=minimal&bundle=light.flexbundle")
     page.wait_for_function("flexavatar.stats().fps === 0")
     before = page.evaluate("flexavatar.renderedFrames")
     page.wait_for_timeout(700)
@@ -213,22 +206,24 @@ def test_a_bundle_that_cannot_be_shown_is_explained(page: Page, address: str, qu
 
 def test_without_webgl_the_video_is_shown(page: Page, address: str, problems: list[str]) -> None:
     page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
-    page.goto(address + "?bundle=avatar.flexbundle&video=turntable.mp4")
+    page.goto(address + "?bundle=light.flexbundle&video=turntable.mp4")
     expect(page.locator("#stage video")).to_have_attribute("src", "turntable.mp4")
     expect(page.locator("#toast")).to_contain_text("cannot show 3D")
 
 
-def test_the_single_page_works_from_a_file(page: Page, bundle: Path, tmp_path: Path, problems: list[str]) -> None:
+def test_the_single_page_works_from_a_file(
+    page: Page, light_bundle_file: Path, tmp_path: Path, problems: list[str]
+) -> None:
     path = tmp_path / "avatar.html"
-    path.write_text(viewer_html(bundle.read_bytes()), encoding="utf-8")
+    path.write_text(viewer_html(light_bundle_file.read_bytes()), encoding="utf-8")
     show(page, path.as_uri())
-    assert page.evaluate("flexavatar.stats().splats") > 10_000
+    assert page.evaluate("flexavatar.stats().splats") == len(read_bundle(light_bundle_file).neutral)
     expect(page.get_by_role("button", name="Drive with your webcam")).to_be_hidden()
     assert problems == []
 
 
 def test_a_missing_camera_is_explained(page: Page, address: str) -> None:
-    show(page, address + "?bundle=avatar.flexbundle")
+    show(page, address + "?bundle=light.flexbundle")
     page.get_by_role("button", name="Drive with your webcam").click()
     expect(page.locator("#toast")).to_contain_text("camera")
 
@@ -249,7 +244,7 @@ def test_the_mouth_follows_a_webcam(
     page = browser.new_page(viewport={"width": 900, "height": 640})
     page.set_default_timeout(90_000)
     watch(page, problems)
-    show(page, address + "?bundle=avatar.flexbundle")
+    show(page, address + "?bundle=light.flexbundle")
     page.get_by_role("button", name="Drive with your webcam").click()
     expect(page.locator("#webcam-state")).to_have_text("Following your face", timeout=90_000)
     page.wait_for_function("flexavatar.weights().jawOpen > 0.3")
