@@ -3,8 +3,8 @@
 (() => {
   const AVATARS = "flexavatar-avatars";
   const SHARED = "flexavatar-shared";
-  const MOST_AVATARS = 12;
-  const MOST_SHARED = 200;
+  const MAX_AVATARS = 12;
+  const MAX_SHARED = 200;
 
   // Storage may be switched off, for instance in a frame of another site; then nothing is remembered.
   const read = (key, otherwise) => {
@@ -40,11 +40,11 @@
     avatars: () => read(AVATARS, []),
     shared: () => read(SHARED, {}),
     keepAvatars: (ids) =>
-      write(AVATARS, [...read(AVATARS, []).filter((id) => !ids.includes(id)), ...ids].slice(-MOST_AVATARS)),
+      write(AVATARS, [...read(AVATARS, []).filter((id) => !ids.includes(id)), ...ids].slice(-MAX_AVATARS)),
     dropAvatar: (dropped) => write(AVATARS, read(AVATARS, []).filter((id) => id !== dropped)),
     // {id: token} in the order of sharing.
     keepShared: ({ id, token }) =>
-      write(SHARED, Object.fromEntries([...Object.entries(read(SHARED, {})), [id, token]].slice(-MOST_SHARED))),
+      write(SHARED, Object.fromEntries([...Object.entries(read(SHARED, {})), [id, token]].slice(-MAX_SHARED))),
     dropShared: (dropped) =>
       write(SHARED, Object.fromEntries(Object.entries(read(SHARED, {})).filter(([id]) => id !== dropped))),
   };
