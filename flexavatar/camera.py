@@ -28,9 +28,11 @@ class Camera:
 
     @property
     def batch_shape(self) -> torch.Size:
+        """The leading dimensions, () of a single camera."""
         return self.world_to_camera.shape[:-2]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
+        """The same cameras on another device, or of another type of floats."""
         return Camera(
             self.world_to_camera.to(device, dtype), self.intrinsics.to(device, dtype), self.width, self.height
         )
@@ -40,6 +42,7 @@ class Camera:
 
     @staticmethod
     def stack(cameras: list[Camera]) -> Camera:
+        """One batch [B] of single cameras. Raises ValueError where their image sizes differ."""
         sizes = {(c.width, c.height) for c in cameras}
         if len(sizes) != 1:
             raise ValueError(f"Cameras of one batch must share an image size, got {sorted(sizes)}.")

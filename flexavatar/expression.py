@@ -73,6 +73,7 @@ class Expression:
 
     @staticmethod
     def neutral() -> Expression:
+        """The face at rest, looking straight ahead."""
         return Expression(torch.zeros(len(ARKIT_BLENDSHAPES)), torch.eye(3))
 
     @staticmethod
@@ -101,6 +102,7 @@ class Expression:
         return Expression(code[..., :n], decode_rotation_6d(code[..., n:]))
 
     def to(self, device: torch.device | str | None = None) -> Expression:
+        """The same expression on another device."""
         return Expression(self.blendshapes.to(device), self.head_rotation.to(device))
 
 

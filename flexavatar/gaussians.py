@@ -30,15 +30,18 @@ class Gaussians:
 
     @property
     def batch_shape(self) -> torch.Size:
+        """The leading dimensions, () of a single set."""
         return self.means.shape[:-2]
 
     def _map(self, fn) -> Gaussians:
         return Gaussians(**{f.name: fn(getattr(self, f.name)) for f in fields(self)})
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Gaussians:
+        """The same Gaussians on another device, or of another type of floats."""
         return self._map(lambda t: t.to(device=device, dtype=dtype))
 
     def detach(self) -> Gaussians:
+        """The same Gaussians without their history of gradients."""
         return self._map(lambda t: t.detach())
 
     def __getitem__(self, index) -> Gaussians:

@@ -28,10 +28,12 @@ class Progress:
         return not self.asked_to_stop()
 
     def tell(self, stage: str, share: float) -> None:
+        """Say that `share` 0..1 of the whole work is done, and what is going on."""
         if self._tell is not None:
             self._tell(stage, min(max(share, 0.0), 1.0))
 
     def asked_to_stop(self) -> bool:
+        """Whether the caller wants to stop; once true, it stays so."""
         if not self.stopped and self._stop is not None:
             self.stopped = self._stop()
         return self.stopped

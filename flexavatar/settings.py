@@ -41,6 +41,7 @@ def resolve_device(device: Device) -> Literal["cpu", "cuda"]:
 
 
 def cuda_available() -> bool:
+    """Whether torch sees a CUDA GPU."""
     return torch.cuda.is_available()
 
 

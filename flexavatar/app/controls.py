@@ -32,6 +32,8 @@ STATIC = Path(__file__).parent / "static"
 
 @dataclass(frozen=True)
 class ExpressionControls:
+    """The components that show an expression, and change it."""
+
     preset: gr.Radio
     blendshapes: list[gr.Slider]  # in the order of ARKIT_BLENDSHAPES
     turns: list[gr.Slider]  # in the order of HEAD_TURNS

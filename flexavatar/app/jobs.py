@@ -32,6 +32,7 @@ class Jobs:
                     del self._stops[owner]
 
     def stop(self, owner: str) -> None:
+        """Ask the work of `owner` to stop, if there is any."""
         with self._lock:
             if owner in self._stops:
                 self._stops[owner].set()

@@ -33,6 +33,7 @@ class StoredAvatar:
     baking: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held while the bundle is made
 
     def path(self, suffix: str) -> Path:
+        """Where the file of this suffix lies, or will."""
         return Path(self.folder.name) / f"{self.name}{suffix}"
 
 
@@ -71,6 +72,7 @@ class AvatarStore:
             return stored
 
     def discard(self, key: str | None) -> None:
+        """Forget an avatar, if it is there."""
         with self._lock:
             self._items.pop(key or "", None)
 

@@ -112,6 +112,7 @@ class Studio:
         return found
 
     def describe(self, key: str) -> dict[str, object]:
+        """What is known of an avatar: the number of its Gaussians, and its metadata. Raises AvatarGone."""
         avatar = self.store.get(key).avatar
         return {"gaussians": len(avatar.gaussians()), **avatar.metadata}
 

@@ -33,6 +33,8 @@ _MAX_HEADER = 100_000_000  # bytes, the limit of safetensors
 
 @dataclass(frozen=True)
 class AvatarFile:
+    """The content of a `.flexavatar` file."""
+
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]  # what JSON can hold; has at least "model"
     thumbnail: np.ndarray  # uint8 [H, W, 3]

@@ -17,7 +17,9 @@ from flexavatar.settings import WHITE, Color
 class Decoder(Protocol):
     """An `Avatar`, a baked one, or anything else that decodes expressions."""
 
-    def gaussians(self, expression: Expression | None = None) -> Gaussians: ...
+    def gaussians(self, expression: Expression | None = None) -> Gaussians:
+        """The Gaussians that show an expression, neutral by default."""
+        ...
 
 
 def draw(

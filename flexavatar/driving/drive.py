@@ -37,6 +37,7 @@ class Driven:
 
     @property
     def frames(self) -> int:
+        """How many frames were written."""
         return len(self.motion)
 
 

@@ -29,6 +29,7 @@ class CloseUpParams:
     around: float = 0.002  # metres beside a point, within which the deepest surface is the one that counts
 
     def camera(self) -> Camera:
+        """The camera that sees it."""
         return Camera.orbit(self.yaw, 0, self.size, self.view_height, self.center)
 
 

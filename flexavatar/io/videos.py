@@ -32,6 +32,8 @@ _ENCODERS = {
 
 @dataclass(frozen=True)
 class VideoInfo:
+    """What a video says of itself."""
+
     width: int  # pixels, of the upright frame
     height: int
     fps: float  # average frames per second

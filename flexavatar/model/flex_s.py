@@ -46,6 +46,8 @@ ATTRIBUTES = (3, 1, 3, 4, 1, 3, N_COPIES)  # offset, offset outward, log scale, 
 
 @dataclass(frozen=True)
 class FlexSConfig:
+    """The sizes of the network; those of FLEX_S are released."""
+
     width: int = 256  # D
     n_heads: int = 4
     grid: int = 32  # the avatar code has grid x grid tokens over the atlas

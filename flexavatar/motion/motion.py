@@ -48,6 +48,7 @@ class Motion:
 
     @property
     def seconds(self) -> float:
+        """How long it lasts at its frame rate."""
         return len(self) / self.fps
 
     def __getitem__(self, frames: slice) -> Motion:

@@ -56,6 +56,7 @@ class Alignment:
         return (image * self._tones[index].exp()[:, None, None]).clamp(0, 1)
 
     def pull(self) -> Tensor:
+        """The penalty that draws motions to none and tones to where they began."""
         return MOTION_PULL * self._motions.square().mean() + TONE_PULL * (self._tones - self._start).square().mean()
 
 

@@ -20,6 +20,8 @@ from flexavatar.rig.subdivision import subdivision
 
 @dataclass(frozen=True)
 class CreaseParams:
+    """What a crease is, and how it fades."""
+
     compression: tuple[float, float] = (0.03, 0.1)  # share of a length that skin loses: between them creases begin
     border: float = 2.0  # texels over which shares are blurred
     finest: float = 0.7  # texels, a deviation: finer lines are pores

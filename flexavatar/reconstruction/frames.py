@@ -85,6 +85,7 @@ class FrameChoice:
 
 
 def note_frame(index: int, look: FaceCrop) -> FrameNote:
+    """What is kept of a frame of a video: where the face is, and how sharp."""
     return FrameNote(index, look.crop, look.face, sharpness(look.pixels, look.landmarks))
 
 

@@ -16,6 +16,8 @@ from flexavatar.rig.subdivision import subdivision
 
 @dataclass(frozen=True)
 class HiddenParams:
+    """From how far what is hidden takes its colours, and what counts as skin."""
+
     reaches: tuple[float, ...] = (1.2, 3.0, 8.0, 18.0)  # texels: where the nearest say nothing, farther ones do
     enough: float = 0.25  # share of seen texels in reach from which they are believed in full
     lid_reaches: tuple[float, ...] = (1.5, 4.0, 10.0, 18.0)

@@ -30,6 +30,7 @@ class FitObservation:
     expression: Tensor  # [Z] expression code of the model that is fitted
 
     def to(self, device: torch.device | str) -> FitObservation:
+        """The same observation on another device."""
         return FitObservation(
             self.image.to(device),
             self.matte.to(device),

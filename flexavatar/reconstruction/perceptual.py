@@ -58,6 +58,7 @@ class EfficientNetTerm(nn.Module):
         return found
 
     def forward(self, rendered: Tensor, target: Tensor) -> Tensor:
+        """The mean squared distance of features, scaled; pictures [B, 3, H, W] 0..1."""
         with torch.no_grad():
             wanted = self.features(target)
         distances = [(a - b).square().sum(1).mean() for a, b in zip(self.features(rendered), wanted, strict=True)]
@@ -75,6 +76,7 @@ class DinoTerm:
         self.network = network.eval().requires_grad_(False)
 
     def __call__(self, rendered: Tensor, target: Tensor) -> Tensor:
+        """The distance of two batches of pictures [B, 3, H, W] 0..1."""
         with torch.no_grad():
             wanted = self._tokens(target)
         return torch.stack([(a - b).abs().mean() for a, b in zip(self._tokens(rendered), wanted, strict=True)]).mean()

@@ -66,8 +66,11 @@ def _agreed(
 
 
 def _exits(view: TrackedFace, rig: Rig, free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances [F] along their directions at which vertices leave the silhouette (inf: not), by how much later than
-    the rig's own, and how surely the surface ends there."""
+    """Where vertices leave the silhouette along their directions.
+
+    Distances [F] at which they do (inf: not), by how much later than the rig's own, and how surely the surface ends
+    there.
+    """
     out = outward()
     vertices = rig.pose(view.shape, view.blendshapes)
     start = rig.turn_torso(vertices, view.head_rotation)[free]

@@ -39,6 +39,8 @@ class NothingUsable(FlexAvatarError):
 
 @dataclass(frozen=True)
 class View:
+    """A face that was seen, and in which picture."""
+
     source: str  # "photo 2 (side.jpg)" or "frame 125 (5.0 s)"
     face: TrackedFace
 

@@ -70,6 +70,7 @@ def take_item(counters):
 
 @njit(inline="always")
 def finish_item(counters):
+    """Count one more item as done; `counters` as of `run_on_threads`."""
     _atomic_add(counters, 1, 1)
 
 

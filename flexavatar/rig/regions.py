@@ -41,6 +41,7 @@ class Regions:
 
 
 def atlas_regions(rig: Rig) -> Regions:
+    """The regions of a rig's atlas."""
     region = rig.atlas.region.numpy()
     valid = rig.atlas.valid.numpy()
     position = np.zeros((*valid.shape, 3), np.float32)

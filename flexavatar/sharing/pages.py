@@ -51,6 +51,7 @@ def page_policy() -> str:
 
 
 def avatar_page(avatar: SharedAvatar, links: Links) -> str:
+    """The page of a shared avatar: the viewer, downloads where they are allowed, and tags for previews of the link."""
     about = "A 3D head, live in your browser: turn it, and drive it with your webcam."
     width, height = CARD_SIZE
     properties = {
@@ -85,18 +86,22 @@ def avatar_page(avatar: SharedAvatar, links: Links) -> str:
 
 
 def delete_page(avatar: SharedAvatar, token: str, action: str, card: str) -> str:
+    """The page that asks its owner whether an avatar shall be deleted. `action` and `card` are relative addresses."""
     return _page("delete", avatar=avatar, token=token, action=action, card=card)
 
 
 def deleted_page(home: str) -> str:
+    """The page that says that an avatar is deleted; `home` leads to the app."""
     return _page("deleted", home=home)
 
 
 def gone_page(home: str) -> str:
+    """The page for every avatar that cannot be shown, whatever the reason."""
     return _page("gone", home=home)
 
 
 def unavailable_page(reason: str) -> str:
+    """The page for a failure that may pass."""
     return _page("unavailable", reason=reason)
 
 

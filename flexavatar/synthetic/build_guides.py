@@ -24,6 +24,7 @@ log = logging.getLogger("flexavatar.synthetic.build_guides")
 
 
 def main() -> None:
+    """Write the asset of hair guides."""
     parser = argparse.ArgumentParser(prog="python -m flexavatar.synthetic.build_guides", description=__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()

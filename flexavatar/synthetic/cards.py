@@ -50,6 +50,7 @@ class Cards:
         )
 
     def to(self, device: torch.device | str) -> Cards:
+        """The same cards on another device."""
         return to_device(self, device)
 
     def layers(self, rig: Rig) -> Tensor:

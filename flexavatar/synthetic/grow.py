@@ -270,10 +270,9 @@ def clump(guide, strength, points, count):
 
 @nb.njit(cache=True, error_model="numpy")
 def curl(distance, step, clothes, amplitude, wavelength, phase, flat, ramp, least, points, count):
-    """Turn strands about their own way: coils of `amplitude` [S] metres, the other way round where
-    `wavelength` [S] is negative, waves where `flat` is 1; then out of the skin.
+    """Turn strands about their own way, from `ramp` metres from the root on; then out of the skin.
 
-    `ramp` metres from the root on.
+    Coils of `amplitude` [S] metres, the other way round where `wavelength` [S] is negative, waves where `flat` is 1.
     """
     for i in range(len(points)):
         n = count[i]

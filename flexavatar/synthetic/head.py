@@ -146,6 +146,7 @@ class PosedHead:
 
     @cached_property
     def splats(self) -> Gaussians:
+        """All Gaussians: the surface, then the pieces."""
         return Gaussians.cat([self.surface, *self.pieces])
 
     def render(self, camera: Camera, background: Sequence[float] | Tensor = (1.0, 1.0, 1.0)) -> Rendering:

@@ -30,6 +30,7 @@ class Light:
     seen_from: Tensor | None = None  # [3] unit
 
     def to(self, device: torch.device | str) -> Light:
+        """The same light on another device."""
         return to_device(self, device)
 
     def irradiance(self, normals: Tensor) -> Tensor:

@@ -37,7 +37,9 @@ class Piece(Protocol):
         ...
 
     @property
-    def opacity(self) -> float: ...
+    def opacity(self) -> float:
+        """Of every splat, 0..1."""
+        ...
 
     @property
     def gloss(self) -> float:
@@ -78,9 +80,11 @@ class CardPiece:
 
     @property
     def covered(self) -> Tensor:
+        """Vertices [V] bool of the rig that it hides."""
         return self.cards.mesh.covered
 
     def placed(self, rig: Rig, straight: Tensor, beside: Tensor, rotation: Tensor) -> Placed:
+        """Where it lies on a head, as of `Piece.placed`."""
         cards = self.cards
         vertices = self.shaped(cards.mesh.place(torch.cat([straight, beside])))
         vertices = _with_torso(vertices, cards.mesh.torso_weights, rig, rotation)
@@ -123,6 +127,7 @@ class StrandPiece:
     rest: Tensor | None = None  # [S, 3] metres, where these are at rest
 
     def placed(self, rig: Rig, straight: Tensor, beside: Tensor, rotation: Tensor) -> Placed:
+        """Where it lies on a head, as of `Piece.placed`."""
         ends = self.ends
         if self.roots is not None and self.rest is not None:
             ends = ends + (rig.anchors.positions(straight)[self.roots] - self.rest)[:, None]

@@ -23,6 +23,8 @@ NO_STUBBLE = 0.010  # metres over the scalp from which what stands off it is hai
 
 @dataclass(frozen=True)
 class RigTexture:
+    """What the rig's Gaussians look like."""
+
     colors: Tensor  # [G, 3] RGB 0..1
     opacities: Tensor  # [G] 0..1
 

@@ -25,6 +25,8 @@ MATTE_MARGIN = 0.014  # of the crop size: how far trust keeps from the silhouett
 
 @dataclass(frozen=True)
 class Unwrapped:
+    """A photo as the atlas sees it."""
+
     color: np.ndarray  # [256, 256, 3] float32 0..1, read from the photo at every texel
     weight: np.ndarray  # [256, 256] float32 0..1, trust; 0 where hidden, averted or outside the person
     pixel: np.ndarray  # [256, 256, 2] where the texel falls in the crop

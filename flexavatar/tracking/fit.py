@@ -46,6 +46,8 @@ class LandmarkModel:
 
     @staticmethod
     def of(rig: Rig, dtype: torch.dtype = torch.float64) -> LandmarkModel:
+        """The rig's landmarks as a linear model."""
+
         def at_landmarks(vertices: Tensor) -> Tensor:
             corners = vertices.to(dtype)[..., rig.landmark_vertices, :]
             return (corners * rig.landmark_barycentrics.to(dtype)[..., None]).sum(-2)

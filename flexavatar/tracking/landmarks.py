@@ -44,6 +44,7 @@ class Face:
 
     @property
     def area(self) -> float:
+        """Of the box, in square pixels."""
         left, top, right, bottom = self.box
         return (right - left) * (bottom - top)
 
@@ -66,6 +67,7 @@ class FaceDetector:
         self._finalizer: weakref.finalize | None = None
 
     def close(self) -> None:
+        """Free the network; a later call loads it again."""
         with self._lock:
             if self._finalizer is not None:
                 self._finalizer()

@@ -25,7 +25,9 @@ _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.2
 class Segmenter(Protocol):
     """One network. Not safe to share between threads."""
 
-    def __call__(self, photo: np.ndarray) -> np.ndarray: ...
+    def __call__(self, photo: np.ndarray) -> np.ndarray:
+        """The confidence [H, W] float32 0..1 that a pixel of a photo uint8 [H, W, 3] is the person."""
+        ...
 
     def close(self) -> None:
         """Free the network; a later call loads it again."""

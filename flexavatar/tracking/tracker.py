@@ -72,6 +72,7 @@ class TrackedFace:
     close: CloseUp | None = None
 
     def expression(self) -> Expression:
+        """The fitted expression."""
         return Expression(self.blendshapes, self.head_rotation)
 
 
@@ -96,6 +97,7 @@ class FaceTracker:
 
     @cached_property
     def model(self) -> LandmarkModel:
+        """The rig's landmarks, loaded at the first use."""
         return LandmarkModel.of(Rig.load())
 
     def track_image(self, image: np.ndarray, face: FaceChoice = None, progress: Progress | None = None) -> TrackedFace:

@@ -22,6 +22,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass(frozen=True)
 class Progress:
+    """How far a training has come."""
+
     step: int  # steps that are done
     seconds: float  # that they took
 

@@ -94,6 +94,7 @@ class TrainingConfig(_Checked):
 
     @property
     def steps(self) -> int:
+        """Of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
     def at(self, step: int) -> tuple[Stage, int]:
@@ -106,6 +107,7 @@ class TrainingConfig(_Checked):
 
     @property
     def network(self) -> FlexSConfig:
+        """The configuration of the network that is trained."""
         changes = self.model.model_dump()
         upsampler = {name: changes.pop(name) for name in ("styled", "channel_base")}
         return replace(FLEX_S, upsampler=replace(FLEX_S.upsampler, **upsampler), **changes)

@@ -24,6 +24,7 @@ class Tone:
 
     @staticmethod
     def sample(generator: torch.Generator, strength: float = 1.0) -> Tone:
+        """A random tone; `strength` 0 is none."""
         normal = strength * torch.randn(5, generator=generator)
         gain = torch.exp(GAIN * normal[0].clamp(-1.5, 1.2) + TINT * normal[1:4])
         return Tone(gain, float(torch.exp(GAMMA * normal[4])))

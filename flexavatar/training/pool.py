@@ -50,6 +50,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Filled:
+    """What filling a pool did."""
+
     made: int
     there_before: int
     failed: dict[str, str]  # file name and why

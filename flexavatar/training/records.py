@@ -65,10 +65,12 @@ class TrainingRecord:
 
     @property
     def labelled(self) -> bool:
+        """Whether it knows what is hidden, as synthetic heads do."""
         return len(self.flags) > 0
 
     @property
     def bias_sink(self) -> BiasSink:
+        """Which of the two bias sinks it trains."""
         return "multiview" if self.labelled else "monocular"
 
     @staticmethod
@@ -80,7 +82,9 @@ class TrainingRecord:
         weights: Tensor,
         labels: UVLabels | None,
     ) -> TrainingRecord:
-        """`observation` is a batch of one, `camera` [V], `pictures` [V, 4, H, W] premultiplied RGBA in 0..1,
+        """The record of one person, as small as it is kept.
+
+        `observation` is a batch of one, `camera` [V], `pictures` [V, 4, H, W] premultiplied RGBA in 0..1,
         `weights` [V, 1, H, W], `expression` one, above the observation's rest.
         """
         valid = Rig.load().atlas.valid

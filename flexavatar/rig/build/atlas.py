@@ -31,6 +31,8 @@ FACE_DENSITY, EAR_DENSITY, MOUTH_DENSITY, SOCKET_DENSITY, BUST_DENSITY = 2.8, 2.
 
 @dataclass(frozen=True)
 class AtlasBuild:
+    """The atlas as it is built: UVs of the vertices, and for each of its texels the place on the mesh."""
+
     uv: np.ndarray  # [V, 2] in 0..1; NaN for vertices without a chart (lashes)
     triangle: np.ndarray  # [256, 256]
     barycentric: np.ndarray  # [256, 256, 3]
