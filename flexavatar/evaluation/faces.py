@@ -22,17 +22,17 @@ class SeenFace:
 
     landmarks: np.ndarray  # [478, 2] pixels of the picture
     embedding: Tensor  # [128] unit length
-    look: FaceCrop
+    crop: FaceCrop
 
 
 def see_face(tracker: FaceTracker, picture: np.ndarray) -> SeenFace | None:
     """The largest face of a picture uint8 [H, W, 3]; None where none is found, as on the back of a head."""
     try:
-        look = tracker.crop_face(picture, "largest")
+        found = tracker.crop_face(picture, "largest")
     except (NoFaceFound, FaceTooSmall):
         return None
-    landmarks = look.face.landmarks[:, :2]
-    return SeenFace(landmarks, identity_net().embed(picture, landmarks), look)
+    landmarks = found.face.landmarks[:, :2]
+    return SeenFace(landmarks, identity_net().embed(picture, landmarks), found)
 
 
 def compare_faces(rendered: SeenFace | None, target: SeenFace | None) -> dict[str, float]:
@@ -52,8 +52,8 @@ def compare_motion(tracker: FaceTracker, rendered: SeenFace | None, target: Seen
     landmarks, scores = (
         torch.from_numpy(np.stack(values))
         for values in (
-            [face.look.landmarks for face in (rendered, target)],
-            [face.look.face.scores for face in (rendered, target)],
+            [face.crop.landmarks for face in (rendered, target)],
+            [face.crop.face.scores for face in (rendered, target)],
         )
     )
     fit = fit_landmarks(tracker.model, landmarks, scores, CROP)

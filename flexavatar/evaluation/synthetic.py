@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker
 
 SIZE = 256  # pixels
-ANGLES = (15, 45, 90, 180)  # degrees to either side
 
 
 def evaluate_synthetic(
@@ -50,7 +49,7 @@ def evaluate_synthetic(
         photo = tracked_face(head, sample_expression(generator))
         avatar = make(photo)
         shown = [_small(photo.image)]
-        for angle in ANGLES:
+        for angle in (15, 45, 90, 180):  # degrees to either side
             side = 1 if float(torch.rand((), generator=generator)) < 0.5 else -1
             expression, camera = sample_expression(generator), Camera.orbit(side * angle, 0, SIZE)
             with torch.inference_mode():

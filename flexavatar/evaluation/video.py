@@ -58,8 +58,8 @@ def self_reenactment(
     else:
         start = 0
     views: list[TrackedFace | None] = []
-    for look in tracker.follow(pictures):
-        views.append(tracker.track_crops([look], shape=avatar.shape)[0] if look is not None else None)
+    for found in tracker.follow(pictures):
+        views.append(tracker.track_crops([found], shape=avatar.shape)[0] if found is not None else None)
         progress("tracking the clip", 0.1 + 0.4 * len(views) / wanted)
     if not any(views):
         raise NoFaceFound("No frame of the clip shows a face to compare with. Use a longer clip that shows the face.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,32 +16,44 @@ from flexavatar.render import render
 from flexavatar.rig.parts import parts
 from flexavatar.rotations import quaternion_product, quaternions, rotation_exp
 
-MOTION_RATE, TONE_RATE = 5e-4, 5e-3  # radians and metres; logarithm of gains
-MOTION_PULL, TONE_PULL = 1.0, 0.02
-DARKEST = 0.02  # of colours whose ratio is asked for
-STRONGEST_TONE = 0.7  # logarithm of a gain that is believed before any fit
-MIN_PIXELS = 50  # of a face, to say anything of its light
+
+@dataclass(frozen=True)
+class AlignmentParams:
+    """How fast and how far views are turned, shifted and toned."""
+
+    motion_rate: float = 5e-4  # radians and metres
+    tone_rate: float = 5e-3  # logarithm of gains
+    motion_pull: float = 1.0  # to no motion
+    tone_pull: float = 0.02  # to the first tone
+    strongest_tone: float = 0.7  # logarithm of a gain that is believed before any fit
 
 
 class Alignment:
     """Gains and motions of V views, learned; those of the view `base` stay as they are: it has the avatar's light."""
 
-    def __init__(self, heads: Sequence[Gaussians], views: Sequence[FitObservation], base: int) -> None:
+    def __init__(
+        self,
+        heads: Sequence[Gaussians],
+        views: Sequence[FitObservation],
+        base: int,
+        params: AlignmentParams = AlignmentParams(),
+    ) -> None:
         """`heads` are the Gaussians [G] of the rig's texels as each of the `views` expresses them."""
         count, device = len(views), heads[0].means.device
-        self._base, self._count = base, count
+        self._base, self._count, self._params = base, count, params
         self._motions = torch.zeros(count, 6, device=device, requires_grad=count > 1)
         self._start = torch.zeros(count, 3, device=device)
         if count > 1:
             tones = torch.stack([_tone(head, view) for head, view in zip(heads, views, strict=True)])
-            self._start = (tones[base] - tones).clamp(-STRONGEST_TONE, STRONGEST_TONE)
+            self._start = (tones[base] - tones).clamp(-params.strongest_tone, params.strongest_tone)
         self._tones = self._start.clone().requires_grad_(count > 1)
 
     def groups(self) -> list[dict[str, Any]]:
         """For an optimiser; none where there is one view."""
         if self._count == 1:
             return []
-        return [{"params": [self._motions], "lr": MOTION_RATE}, {"params": [self._tones], "lr": TONE_RATE}]
+        rates = (self._params.motion_rate, self._params.tone_rate)
+        return [{"params": [t], "lr": r} for t, r in zip((self._motions, self._tones), rates, strict=True)]
 
     def aligned(self, gaussians: Gaussians, index: int) -> Gaussians:
         """Gaussians [G] as the view `index` has them."""
@@ -57,7 +69,8 @@ class Alignment:
 
     def pull(self) -> Tensor:
         """The penalty that draws motions to none and tones to where they began."""
-        return MOTION_PULL * self._motions.square().mean() + TONE_PULL * (self._tones - self._start).square().mean()
+        motions, tones = self._motions.square().mean(), (self._tones - self._start).square().mean()
+        return self._params.motion_pull * motions + self._params.tone_pull * tones
 
 
 @torch.no_grad()
@@ -69,10 +82,10 @@ def _tone(head: Gaussians, view: FitObservation) -> Tensor:
     core = parts(head.means.device).core[:, None].expand(-1, 3)
     face = render(replace(head, colors=core.contiguous()), view.camera).rgb[:1] * view.matte * view.weight
     there = (face > 0.5)[0]
-    if int(there.sum()) < MIN_PIXELS:
+    if int(there.sum()) < 50:
         return view.image.new_zeros(3)
     drawn = render(head, view.camera).rgb
-    ratio = (view.image.clamp_min(DARKEST) / drawn.clamp_min(DARKEST)).log()
+    ratio = (view.image.clamp_min(0.02) / drawn.clamp_min(0.02)).log()
     return ratio[:, there].median(1).values
 
 

@@ -32,9 +32,7 @@ from flexavatar.tracking import FaceTracker, TrackedFace
 
 log = logging.getLogger(__name__)
 
-FITTED_FROM = 0.05  # share of `Recipe.make` that is done when a network's avatar is fitted
 TRACKED, MERGED = 0.85, 0.95  # shares of a capture, less the fitting, that are done by then
-SEVERAL = 2  # views, or more
 
 # (work, seconds on a GPU, progress, device) -> what work(progress=, device=) makes
 Compute = Callable[[Callable[..., Any], float, Progress, Device], Any]
@@ -57,7 +55,7 @@ class Recipe:
     @property
     def seconds(self) -> float:
         """What fitting a network's avatar to several views takes on 2 idle cores."""
-        return 0.0 if self.network is None else fit_seconds(self.quality, SEVERAL)
+        return 0.0 if self.network is None else fit_seconds(self.quality, views=2)
 
     def make(
         self,
@@ -80,7 +78,7 @@ class Recipe:
         steps = fit_steps(self.quality, len(views))
         observation = observe(views[base], rig_avatar, photo)
         work = functools.partial(create_network_avatar, self.network, rig_avatar, observation, list(views), base, steps)
-        return self.compute(work, gpu_seconds(steps), progress.part(FITTED_FROM, 1.0), self.device)
+        return self.compute(work, gpu_seconds(steps), progress.part(0.05, 1.0), self.device)
 
 
 @dataclass(frozen=True)

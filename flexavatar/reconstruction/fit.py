@@ -20,9 +20,6 @@ from flexavatar.progress import Progress
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
 
-EDGE = 100  # part of the picture that the edge of a person is wide
-LAST = 0.1  # of the first learning rate
-
 
 class DecodeCode(Protocol):
     """A frozen decoder with the multi-view bias sink."""
@@ -43,6 +40,7 @@ class FitSettings:
     matte_weight: float = 0.5  # of the L1 distance between the rendered opacity and the matte
     patience: int = 30  # steps without progress after which to stop
     least_gain: float = 0.003  # share of the loss that counts as progress
+    edge: float = 0.01  # share of the picture that the edge of a person is wide
     seed: int = 0
 
 
@@ -159,21 +157,21 @@ def _loss(
     target = image * matte + background[:, None, None] * (1 - matte)
     # Elsewhere the target is the rendering itself: what reaches beyond the person has to become transparent there,
     # not to take the background's colour.
-    compared = weight * _inside(matte)
+    compared = weight * _inside(matte, settings.edge)
     shown = picture.rgb * compared + target * (1 - compared)
     loss = photometric_loss(shown, target, settings.weights, perceptual)
     return loss + settings.matte_weight * l1(picture.alpha * weight, matte * weight)
 
 
-def _inside(mattes: Tensor) -> Tensor:
+def _inside(mattes: Tensor, edge: float) -> Tensor:
     """Pixels [N, 1, H, W] of the person that are not at their edge, where colours are uncertain."""
-    reach = mattes.shape[-1] // EDGE
+    reach = int(mattes.shape[-1] * edge)
     return -F.max_pool2d(-mattes, 2 * reach + 1, 1, reach) > 0.9
 
 
 def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     """Rates that fall along a cosine to a tenth."""
-    share = lambda step: LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))  # noqa: E731
+    share = lambda step: 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))  # noqa: E731
     return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
 
 

@@ -18,34 +18,38 @@ from flexavatar.tracking.fit import LandmarkModel, affine_start
 from flexavatar.tracking.landmarks import Face
 from flexavatar.tracking.tracker import CROP, SMALLEST_FACE, FaceCrop
 
-MAX_FRAMES = 900
-HELD_OUT_EVERY = 8
-MIN_HELD_OUT = 2
-SHARPNESS_SIDE = 192  # pixels that a face box is scaled to before its sharpness is measured
-BLURRED = 0.35  # of the clip's median sharpness
-TRACKED_BADLY = 2.0  # times the clip's median distance of the landmarks from the rig ...
-TRACKED_WELL = 0.035  # ... but never below this share of the face height
-FAR_TURNED = 80.0  # degrees from which landmarks are guesses
-REPEATED = 0.02  # distance, in the space that frames are spread over, of frames that show the same
-POSE_UNIT = 30.0  # degrees of head rotation that count as much as one full blendshape
-CLOSED_EYES = 0.45  # score of a blink
 
-BLURRED_REASON = "blurred"
-SMALL_REASON = "face too small"
-TURNED_REASON = "face turned away too far"
-TRACKING_REASON = "landmarks do not fit a head"
-REPEATED_REASON = "shows what a chosen frame shows"
-NO_FACE_REASON = "no face found"
-# Measured as CPU seconds of one thread, models loaded: 2 and 8 photos of 512 px, and a clip of 150 frames of 640 x 480
-# with "fast" and "balanced" (7.2 and 14.2 s in all, before cutting out took 0.2 s a picture). Other sizes are
-# extrapolated; START_SECONDS is a guess.
-START_SECONDS = 1.5  # models load
-PICTURE_SECONDS = 0.32  # per picture: find the face, compare it, cut it out (0.2 of it), fit the rig
-DECODE_SECONDS = 8e-9  # per pixel of the clip
-LOOK_SECONDS = 0.017  # per frame that is looked at
-VIEW_SECONDS = 0.13  # per view of the texture, 0.03 of it for the volume
-MEASURE_SECONDS = 0.06  # per held-out frame
-BUILD_SECONDS = 0.8
+@dataclass(frozen=True)
+class FrameParams:
+    """Which frames of a clip are worth having."""
+
+    max_frames: int = 900
+    held_out_every: int = 8
+    min_held_out: int = 2
+    blurred: float = 0.35  # of the clip's median sharpness
+    tracked_badly: float = 2.0  # times the clip's median distance of the landmarks from the rig ...
+    tracked_well: float = 0.035  # ... but never below this share of the face height
+    far_turned: float = 80.0  # degrees from which landmarks are guesses
+    repeated: float = 0.02  # distance, in the space that frames are spread over, of frames that show the same
+    pose_unit: float = 30.0  # degrees of head rotation that count as much as one full blendshape
+    closed_eyes: float = 0.45  # score of a blink
+
+
+@dataclass(frozen=True)
+class CaptureCosts:
+    """Seconds of one thread's CPU that captures take.
+
+    Measured, models loaded: 2 and 8 photos of 512 px, and a clip of 150 frames of 640 x 480 with "fast" and "balanced"
+    (7.2 and 14.2 s in all, before cutting out took 0.2 s a picture). Other sizes are extrapolated; `start` is a guess.
+    """
+
+    start: float = 1.5  # models load
+    picture: float = 0.32  # per picture: find the face, compare it, cut it out (0.2 of it), fit the rig
+    decode: float = 8e-9  # per pixel of the clip
+    frame: float = 0.017  # per frame that is looked at
+    view: float = 0.13  # per view of the texture, 0.03 of it for the hair displacement
+    held_out: float = 0.06  # per held-out frame
+    build: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -84,23 +88,25 @@ class FrameChoice:
     dropped: dict[int, str]  # reasons
 
 
-def note_frame(index: int, look: FaceCrop) -> FrameNote:
+def note_frame(index: int, found: FaceCrop) -> FrameNote:
     """What is kept of a frame of a video: where the face is, and how sharp."""
-    return FrameNote(index, look.crop, look.face, sharpness(look.pixels, look.landmarks))
+    return FrameNote(index, found.crop, found.face, sharpness(found.pixels, found.landmarks))
 
 
 def sharpness(image: np.ndarray, landmarks: np.ndarray) -> float:
-    """Variance of the Laplacian inside the box of landmarks [478, 2] in an image uint8 [H, W, 3]."""
+    """Variance of the Laplacian of the box of landmarks [478, 2] in an image uint8 [H, W, 3], scaled to 192 pixels."""
     low = np.floor(landmarks.min(0)).astype(int).clip(0, np.array(image.shape[1::-1]) - 2)
     high = np.ceil(landmarks.max(0)).astype(int).clip(low + 2, image.shape[1::-1])
     face = image[low[1] : high[1], low[0] : high[0]]
     grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
-    grey = cv2.resize(grey, (SHARPNESS_SIDE, SHARPNESS_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = cv2.resize(grey, (192, 192), interpolation=cv2.INTER_AREA).astype(np.float32)
     # Bright faces are no sharper ones.
     return float(cv2.Laplacian(grey / max(float(grey.mean()), 1.0), cv2.CV_32F).var())
 
 
-def choose_frames(notes: Sequence[FrameNote], model: LandmarkModel, count: int = 60) -> FrameChoice:
+def choose_frames(
+    notes: Sequence[FrameNote], model: LandmarkModel, count: int = 60, params: FrameParams = FrameParams()
+) -> FrameChoice:
     """Up to `count` (at most 900) of the frames, spread over head pose and blendshapes by farthest-point sampling.
 
     Every eighth of them, at least two if four others remain, is held out. Raises ValueError for no notes.
@@ -114,25 +120,28 @@ def choose_frames(notes: Sequence[FrameNote], model: LandmarkModel, count: int =
         CROP,
     )
     yaw, pitch = head_angles(start.head_rotation)
-    dropped = _unusable(notes, start.error.numpy(), yaw)
+    dropped = _unusable(notes, start.error.numpy(), yaw, params)
     usable = [i for i in range(len(notes)) if i not in dropped]
     if not usable:
         return FrameChoice(-1, (), (), dropped)
-    base = min(usable, key=lambda i: base_cost(notes[i].scores, yaw[i], pitch[i], notes[i].sharpness))
-    places = np.stack([np.concatenate([[yaw[i] / POSE_UNIT, pitch[i] / POSE_UNIT], notes[i].scores]) for i in usable])
-    picked, repeated = _farthest(places, usable.index(base), min(count, MAX_FRAMES))
-    dropped |= {usable[i]: REPEATED_REASON for i in repeated}
+    base = min(usable, key=lambda i: base_cost(notes[i].scores, yaw[i], pitch[i], notes[i].sharpness, params))
+    places = np.stack([np.r_[np.array([yaw[i], pitch[i]]) / params.pose_unit, notes[i].scores] for i in usable])
+    picked, repeated = _farthest(places, usable.index(base), min(count, params.max_frames), params.repeated)
+    dropped |= {usable[i]: "shows what a chosen frame shows" for i in repeated}
     order = sorted(usable[i] for i in picked)
-    held_out = _held_out(order, base)
+    held_out = _held_out(order, base, params)
     used = tuple(i for i in order if i not in held_out)
     return FrameChoice(base, used, held_out, dropped)
 
 
-def base_cost(scores: np.ndarray, yaw: float, pitch: float, sharp: float = 1.0) -> float:
+def base_cost(
+    scores: np.ndarray, yaw: float, pitch: float, sharp: float = 1.0, params: FrameParams = FrameParams()
+) -> float:
     """Cost of starting from a frame: it grows with head turns, expressions, closed eyes and blur."""
     blink = max(scores[BLENDSHAPE_INDEX["eyeBlinkLeft"]], scores[BLENDSHAPE_INDEX["eyeBlinkRight"]])
-    turned = np.hypot(yaw, pitch) / POSE_UNIT
-    return float(turned + 0.3 * np.abs(scores).sum() / 4 + 3.0 * (blink > CLOSED_EYES) - 0.3 * np.log(max(sharp, 1e-4)))
+    turned = np.hypot(yaw, pitch) / params.pose_unit
+    closed = blink > params.closed_eyes
+    return float(turned + 0.3 * np.abs(scores).sum() / 4 + 3.0 * closed - 0.3 * np.log(max(sharp, 1e-4)))
 
 
 def head_angles(rotation: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -143,40 +152,40 @@ def head_angles(rotation: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return yaw.numpy(), pitch.numpy()
 
 
-def _unusable(notes: Sequence[FrameNote], errors: np.ndarray, yaw: np.ndarray) -> dict[int, str]:
+def _unusable(notes: Sequence[FrameNote], errors: np.ndarray, yaw: np.ndarray, params: FrameParams) -> dict[int, str]:
     sharp = np.median([n.sharpness for n in notes])
-    limit = max(TRACKED_BADLY * float(np.median(errors)), TRACKED_WELL)
+    limit = max(params.tracked_badly * float(np.median(errors)), params.tracked_well)
     reasons = {}
     for i, note in enumerate(notes):
         if note.face_size < SMALLEST_FACE:
-            reasons[i] = SMALL_REASON
-        elif abs(yaw[i]) > FAR_TURNED:
-            reasons[i] = TURNED_REASON
+            reasons[i] = "face too small"
+        elif abs(yaw[i]) > params.far_turned:
+            reasons[i] = "face turned away too far"
         elif errors[i] > limit:
-            reasons[i] = TRACKING_REASON
-        elif note.sharpness < BLURRED * sharp:
-            reasons[i] = BLURRED_REASON
+            reasons[i] = "landmarks do not fit a head"
+        elif note.sharpness < params.blurred * sharp:
+            reasons[i] = "blurred"
     return reasons
 
 
-def _farthest(places: np.ndarray, first: int, count: int) -> tuple[list[int], list[int]]:
+def _farthest(places: np.ndarray, first: int, count: int, repeated: float) -> tuple[list[int], list[int]]:
     """Farthest-point sampling of places [N, D] from `first` on; and those left out because they repeat a chosen one."""
     distance = np.linalg.norm(places - places[first], axis=1)
     picked = [first]
     while len(picked) < min(count, len(places)):
         nearest = int(distance.argmax())
-        if distance[nearest] < REPEATED:
+        if distance[nearest] < repeated:
             break
         picked.append(nearest)
         distance = np.minimum(distance, np.linalg.norm(places - places[nearest], axis=1))
     taken = set(picked)
-    return picked, [i for i in range(len(places)) if i not in taken and distance[i] < REPEATED]
+    return picked, [i for i in range(len(places)) if i not in taken and distance[i] < repeated]
 
 
-def _held_out(order: list[int], base: int) -> tuple[int, ...]:
+def _held_out(order: list[int], base: int, params: FrameParams) -> tuple[int, ...]:
     candidates = [i for i in order if i != base]
-    wanted = max(len(order) // HELD_OUT_EVERY, MIN_HELD_OUT)
-    if len(order) < MIN_HELD_OUT + 4:
+    wanted = max(len(order) // params.held_out_every, params.min_held_out)
+    if len(order) < params.min_held_out + 4:
         return ()
     return tuple(candidates[i] for i in np.linspace(0, len(candidates) - 1, wanted + 2).round().astype(int)[1:-1])
 
@@ -205,7 +214,9 @@ PRESETS: dict[Quality, CaptureSettings] = {
 }
 
 
-def estimate_seconds(source: int | VideoInfo, settings: CaptureSettings | Quality = "balanced") -> float:
+def estimate_seconds(
+    source: int | VideoInfo, settings: CaptureSettings | Quality = "balanced", costs: CaptureCosts = CaptureCosts()
+) -> float:
     """Seconds that a capture of so many photos, or of a video, takes on 2 idle cores; longer on a busy machine."""
     if not isinstance(settings, CaptureSettings):
         settings = CaptureSettings.of(settings)
@@ -215,7 +226,7 @@ def estimate_seconds(source: int | VideoInfo, settings: CaptureSettings | Qualit
         total = source.duration * source.fps
         looked_at = min(settings.looked_at, total)
         count = int(min(settings.frames, looked_at))
-        looking = 2 * total * source.width * source.height * DECODE_SECONDS + looked_at * LOOK_SECONDS
-    texture = min(count, settings.texture_views) * VIEW_SECONDS
+        looking = 2 * total * source.width * source.height * costs.decode + looked_at * costs.frame
+    texture = min(count, settings.texture_views) * costs.view
     held_out = 0 if isinstance(source, int) else count / 8
-    return START_SECONDS + looking + count * PICTURE_SECONDS + texture + held_out * MEASURE_SECONDS + BUILD_SECONDS
+    return costs.start + looking + count * costs.picture + texture + held_out * costs.held_out + costs.build

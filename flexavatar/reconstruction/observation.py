@@ -14,6 +14,7 @@ from flexavatar.camera import Camera
 from flexavatar.expression import Expression, above_neutral
 from flexavatar.render.mesh import rasterize_mesh
 from flexavatar.rig import Rig
+from flexavatar.settings import to_device
 from flexavatar.tracking import TrackedFace
 
 RIM_MARGIN = 0.03  # of the image height: the rig's lower edge fades out over it
@@ -31,13 +32,7 @@ class FitObservation:
 
     def to(self, device: torch.device | str) -> FitObservation:
         """The same observation on another device."""
-        return FitObservation(
-            self.image.to(device),
-            self.matte.to(device),
-            self.weight.to(device),
-            self.camera.to(device),
-            self.expression.to(device),
-        )
+        return to_device(self, device)
 
     def around(self, *shown: Tensor, margin: int = 8) -> FitObservation:
         """The part of the view where the person or what is `shown` [1, H, W] is, and `margin` pixels around it."""

@@ -12,7 +12,7 @@ import numpy as np
 from flexavatar.errors import Cancelled, FlexAvatarError, NoFaceFound, UnreadableImage
 from flexavatar.io.videos import VideoInfo, read_video_frames, read_video_info
 from flexavatar.progress import Progress
-from flexavatar.reconstruction.frames import NO_FACE_REASON, CaptureSettings, FrameNote, choose_frames, note_frame
+from flexavatar.reconstruction.frames import CaptureSettings, FrameNote, choose_frames, note_frame
 from flexavatar.reconstruction.rig_avatar import best_base
 from flexavatar.settings import FaceChoice
 from flexavatar.tracking import FaceTracker, TrackedFace
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from flexavatar.settings import Photo
 
 WATCHED, COLLECTED, COMPARED = 0.53, 0.7, 0.76  # shares of the work until views are tracked
-STOPPED_FRAMES = 8  # of a video whose capture is stopped before its frames are chosen
-MAX_FPS, USUAL_FPS = 60.0, 30.0  # browsers' recordings say 1000: that is their clock, not their rate
-WORST_ERROR = 0.05  # landmark distance / face height from which a view does more harm than good
-PHOTOS_HELD_OUT_FROM = 10  # so many photos before some are kept from the avatar
 
 
 class NothingUsable(FlexAvatarError):
@@ -61,26 +57,26 @@ def observe_photos(
     """Views of the person in several photos. Raises NothingUsable, DifferentPeople, Cancelled."""
     from flexavatar.io.images import read_image
 
-    looks: dict[str, FaceCrop] = {}
+    crops: dict[str, FaceCrop] = {}
     dropped: dict[str, str] = {}
     prints: dict[bytes, str] = {}
     for i, photo in enumerate(photos):
         source = f"photo {i + 1} ({Path(photo).name})" if isinstance(photo, str | Path) else f"photo {i + 1}"
         try:
-            look = tracker.crop_face(read_image(photo), face)
+            found = tracker.crop_face(read_image(photo), face)
         except (UnreadableImage, *FACE_ERRORS) as error:
             dropped[source] = str(error)
         else:
-            pixels = look.pixels.tobytes()
+            pixels = found.pixels.tobytes()
             if pixels in prints:
                 dropped[source] = f"the same picture as {prints[pixels]}"
             else:
                 prints[pixels] = source
-                looks[source] = look
+                crops[source] = found
         if not progress("finding faces", COLLECTED * (i + 1) / len(photos)):
             break
-    held_out = list(looks)[4::8] if len(looks) >= PHOTOS_HELD_OUT_FROM else []
-    return _tracked(looks, held_out, dropped, tracker, progress)
+    held_out = list(crops)[4::8] if len(crops) >= 10 else []  # of fewer photos the avatar needs all
+    return _tracked(crops, held_out, dropped, tracker, progress)
 
 
 def observe_video(
@@ -94,12 +90,12 @@ def observe_video(
     rate = _rate(info, settings)
     notes, missing, count = [], 0, 0
     expected = max(info.duration * rate, 1.0)
-    for index, look in enumerate(tracker.follow(read_video_frames(path, rate))):
+    for index, found in enumerate(tracker.follow(read_video_frames(path, rate))):
         count = index + 1
-        if look is None:
+        if found is None:
             missing += 1
         else:
-            notes.append(note_frame(index, look))
+            notes.append(note_frame(index, found))
         if not progress("watching the video", WATCHED * min(count / expected, 1.0)):
             break
     if not notes:
@@ -110,71 +106,72 @@ def observe_video(
             "is seen from the front, well lit."
         )
     # Whoever stops wants a result soon.
-    frames = min(settings.frames, STOPPED_FRAMES) if progress.stopped else settings.frames
+    frames = min(settings.frames, 8) if progress.stopped else settings.frames
     choice = choose_frames(notes, tracker.model, frames)
     name = lambda i: f"frame {round(notes[i].index * info.fps / rate)} ({notes[i].index / rate:.1f} s)"  # noqa: E731
     dropped = {name(i): reason for i, reason in choice.dropped.items()}
     if missing:
-        dropped[f"{missing} frames"] = NO_FACE_REASON
+        dropped[f"{missing} frames"] = "no face found"
     if choice.base < 0:
         raise _nothing(dropped)
     noted = {notes[i].index: notes[i] for i in (*choice.used, *choice.held_out)}
     names = {notes[i].index: name(i) for i in (*choice.used, *choice.held_out)}
-    looks = _collected(read_video_frames(path, rate), noted, names, progress)
+    crops = _collected(read_video_frames(path, rate), noted, names, progress)
     # The base first, the held-out ones last: if the work is stopped, the most useful ones are done.
-    held_out = [name(i) for i in choice.held_out if name(i) in looks]
-    first = [name(choice.base)] if name(choice.base) in looks else []
-    order = dict.fromkeys([*first, *(n for n in looks if n not in held_out), *held_out])
-    return _tracked({n: looks[n] for n in order}, held_out, dropped, tracker, progress)
+    held_out = [name(i) for i in choice.held_out if name(i) in crops]
+    first = [name(choice.base)] if name(choice.base) in crops else []
+    order = dict.fromkeys([*first, *(n for n in crops if n not in held_out), *held_out])
+    return _tracked({n: crops[n] for n in order}, held_out, dropped, tracker, progress)
 
 
 def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
     """Frames a second to look at."""
-    usual = info.fps if 0 < info.fps <= MAX_FPS else USUAL_FPS
+    # Browsers' recordings say 1000: that is their clock, not their rate.
+    usual = info.fps if 0 < info.fps <= 60 else 30.0
     return usual if not info.duration else min(usual, settings.looked_at / info.duration)
 
 
 def _collected(
     frames: Iterator[np.ndarray], notes: dict[int, FrameNote], names: dict[int, str], progress: Progress
 ) -> dict[str, FaceCrop]:
-    """The looks at the noted frames, from a second reading of the clip."""
-    looks: dict[str, FaceCrop] = {}
+    """The faces of the noted frames, from a second reading of the clip."""
+    crops: dict[str, FaceCrop] = {}
     last = max(notes)
     stopped_before = progress.stopped
     told = progress.unstoppable() if stopped_before else progress
     for index, frame in enumerate(frames):
         if index in notes:
             note = notes[index]
-            looks[names[index]] = FaceCrop.at(frame, note.crop, note.face)
+            crops[names[index]] = FaceCrop.at(frame, note.crop, note.face)
         share = WATCHED + (COLLECTED - WATCHED) * index / (last + 1)
-        if index >= last or not (told("collecting frames", share) or not looks):
+        if index >= last or not (told("collecting frames", share) or not crops):
             break
-    return looks
+    return crops
 
 
 def _tracked(
-    looks: dict[str, FaceCrop],
+    crops: dict[str, FaceCrop],
     held_out: Sequence[str],
     dropped: dict[str, str],
     tracker: FaceTracker,
     progress: Progress,
 ) -> Observations:
     """Compare the people, fit the rig to all views together and drop those it does not fit."""
-    if not looks:
+    if not crops:
         raise _nothing(dropped)
     # Whoever stopped before wants what there is.
     going = progress.unstoppable() if progress.stopped else progress
     going("comparing people", COLLECTED)
-    names = list(looks)
-    for i, likeness in strangers(list(looks.values())).items():
+    names = list(crops)
+    for i, likeness in strangers(list(crops.values())).items():
         dropped[names[i]] = f"shows another person (similarity {likeness:.2f})"
     names = [name for name in names if name not in dropped]
 
-    faces = tracker.track_crops([looks[name] for name in names], going.part(COMPARED, 1.0))
+    faces = tracker.track_crops([crops[name] for name in names], going.part(COMPARED, 1.0))
     views = [View(name, face) for name, face in zip(names, faces, strict=False)]
     best = min(view.face.error for view in views)
     for view in views:
-        if view.face.error > max(WORST_ERROR, best):
+        if view.face.error > max(0.05, best):  # landmark distance / face height: it would do more harm than good
             dropped[view.source] = f"the head does not fit its landmarks (error {view.face.error:.3f})"
     views = [view for view in views if view.source not in dropped]
     used = tuple(view for view in views if view.source not in held_out) or tuple(views)

@@ -10,11 +10,6 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import LinearOperator, cg
 
-EPSILON = 1e-6  # variance that colours have at least within a window
-ITERATIONS, TOLERANCE = 500, 1e-4
-WIDE, NARROW = 90, 6  # pixels that colours are averaged over, first and then
-FAINT = 1e-3  # weight of a colour itself in such an average
-
 
 def closed_form_alpha(image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Alpha [H, W] float32 0..1 of an image float [H, W, 3] in 0..1.
@@ -30,7 +25,7 @@ def closed_form_alpha(image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray
     diagonal = system.diagonal().clip(1e-12)
     jacobi = LinearOperator(system.shape, lambda x: x.ravel() / diagonal)
     start, right = alpha.ravel()[inside], -known @ alpha.ravel()[~inside]
-    found, _ = cg(system, right, x0=start, rtol=TOLERANCE, maxiter=ITERATIONS, M=jacobi)
+    found, _ = cg(system, right, x0=start, rtol=1e-4, maxiter=500, M=jacobi)
     alpha[unknown] = found.clip(0, 1)
     return alpha.astype(np.float32)
 
@@ -42,16 +37,16 @@ def foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     image, alpha = image.astype(np.float32), alpha.astype(np.float32)[..., None]
     front = behind = image
-    for reach in (WIDE, NARROW):
+    for reach in (90, 6):  # pixels
         front, behind = _average(front, alpha, reach), _average(behind, 1 - alpha, reach)
         front = (front + alpha * (image - alpha * front - (1 - alpha) * behind)).clip(0, 1)
     return front
 
 
-def _average(colors: np.ndarray, weights: np.ndarray, reach: int) -> np.ndarray:
-    """Weighted mean of what lies around; where nothing has weight, the colours as they are."""
+def _average(colors: np.ndarray, weights: np.ndarray, reach: int, faint: float = 1e-3) -> np.ndarray:
+    """Weighted mean of what lies around; where nothing has weight (`faint` is more), the colours as they are."""
     size = (reach, reach)
-    return (cv2.blur(colors * weights, size) + FAINT * colors) / (cv2.blur(weights, size)[..., None] + FAINT)
+    return (cv2.blur(colors * weights, size) + faint * colors) / (cv2.blur(weights, size)[..., None] + faint)
 
 
 def _laplacian(image: np.ndarray, unknown: np.ndarray) -> csr_array:
@@ -62,7 +57,7 @@ def _laplacian(image: np.ndarray, unknown: np.ndarray) -> csr_array:
     windows = np.lib.stride_tricks.sliding_window_view(index, (3, 3))[used].reshape(-1, 9)
     colors = image.reshape(-1, 3)[windows]
     centred = colors - colors.mean(1, keepdims=True)
-    covariance = centred.mT @ centred / 9 + EPSILON / 9 * np.eye(3)
+    covariance = centred.mT @ centred / 9 + 1e-6 / 9 * np.eye(3)
     affinity = (1 + centred @ np.linalg.solve(covariance, centred.mT)) / 9
     weights = np.eye(9) - affinity
     rows, columns = np.repeat(windows, 9, 1).ravel(), np.tile(windows, (1, 9)).ravel()

@@ -11,13 +11,18 @@ import numpy as np
 CROP_SIZE = 512  # pixels of a crop's side
 # Landmark ids of MediaPipe's face mesh.
 _FOREHEAD, _CHIN, _RIGHT_SIDE, _LEFT_SIDE = 10, 152, 234, 454
-# In face heights (forehead to chin, in 3D): the side covers rig bust and big hair, the centre lies inside the head.
-_SIDE = 2.8
-_BACKWARD = 0.5
-_UPWARD = 0.12
-_CLOSE_SIDE = 1.35
-CLOSE_SIZE = 768  # pixels of a close-up's side, at most
-_CLOSE_GAIN = 1.25  # times as many pixels as the crop has there: less is not worth a second picture
+
+
+@dataclass(frozen=True)
+class CropParams:
+    """Where the squares are cut; lengths in face heights (forehead to chin, in 3D)."""
+
+    side: float = 2.8  # covers the rig's bust and big hair
+    backward: float = 0.5  # from the face to the centre, which lies inside the head
+    upward: float = 0.12
+    close_side: float = 1.35
+    close_size: int = 768  # pixels of a close-up's side, at most
+    close_gain: float = 1.25  # times as many pixels as the crop has there: less is not worth a second picture
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def face_height(landmarks: np.ndarray) -> float:
     return float(np.linalg.norm(landmarks[_FOREHEAD] - landmarks[_CHIN]))
 
 
-def head_crop(landmarks: np.ndarray) -> HeadCrop:
+def head_crop(landmarks: np.ndarray, params: CropParams = CropParams()) -> HeadCrop:
     """The crop for landmarks [478, 3] (source pixels; z in the same unit, towards the camera negative).
 
     The centre is taken inside the head, so that the back of a turned head is covered as well as its face.
@@ -54,24 +59,24 @@ def head_crop(landmarks: np.ndarray) -> HeadCrop:
     backward = backward / max(float(np.linalg.norm(backward)), 1e-9)
     middle = (landmarks[_FOREHEAD] + landmarks[_CHIN]) / 2
     # The bust hangs down in the image, however the head is tilted; big hair stands up.
-    center = middle + _BACKWARD * height * backward + np.array([0, -_UPWARD * height, 0])
-    size = max(2, math.ceil(_SIDE * height))
+    center = middle + params.backward * height * backward + np.array([0, -params.upward * height, 0])
+    size = max(2, math.ceil(params.side * height))
     return HeadCrop(round(center[0] - size / 2), round(center[1] - size / 2), size)
 
 
-def close_crop(landmarks: np.ndarray) -> HeadCrop:
+def close_crop(landmarks: np.ndarray, params: CropParams = CropParams()) -> HeadCrop:
     """The square around the face alone, for landmarks [478, 3] as of `head_crop`."""
     height = face_height(landmarks)
     center = landmarks[:, :2].mean(0)
-    size = max(2, math.ceil(_CLOSE_SIDE * height))
+    size = max(2, math.ceil(params.close_side * height))
     return HeadCrop(round(center[0] - size / 2), round(center[1] - size / 2), size)
 
 
-def close_resolution(close: HeadCrop, crop: HeadCrop) -> int | None:
+def close_resolution(close: HeadCrop, crop: HeadCrop, params: CropParams = CropParams()) -> int | None:
     """Pixels of the side of a close-up, None where the crop [512 px] shows the face as well as the photo does."""
     in_crop = close.size * CROP_SIZE / crop.size
-    resolution = min(close.size, CLOSE_SIZE)
-    return resolution if resolution > _CLOSE_GAIN * in_crop else None
+    resolution = min(close.size, params.close_size)
+    return resolution if resolution > params.close_gain * in_crop else None
 
 
 def steady_crop(previous: HeadCrop | None, landmarks: np.ndarray) -> HeadCrop:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,16 +23,21 @@ from flexavatar.rotations import rotation_exp
 if TYPE_CHECKING:
     from flexavatar.rig import Rig
 
-LANDMARK_UNIT = 1 / 150  # of the face height: the landmark distance that weighs as much as one shape deviation
-EXPRESSION_WEIGHT = 4.0  # pull of the blendshapes towards the scores
 FRONTAL = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0))  # head to camera, of a head that looks into it
-_DAMPING = 1e-2
-_TOLERANCE = 1e-4  # relative gain of a step below which a face counts as fitted
-_HIGHEST_DAMPING = 1e8
-
 _THREADS = threading.Lock()
 
 ShapeMode = Literal["free", "shared", "fixed"]
+
+
+@dataclass(frozen=True)
+class LandmarkFitParams:
+    """What the fit weighs against what, and when it ends."""
+
+    unit: float = 1 / 150  # of the face height: the landmark distance that weighs as much as one shape deviation
+    expression_weight: float = 4.0  # pull of the blendshapes towards the scores
+    damping: float = 1e-2  # of the first step, relative to the Hessian's diagonal
+    highest_damping: float = 1e8  # at which a face is given up
+    tolerance: float = 1e-4  # relative gain of a step below which a face counts as fitted
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,7 @@ class LandmarkFit:
         return len(self.rotation)
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> LandmarkFit:
-        return LandmarkFit(
-            self.rotation[index],
-            self.translation[index],
-            self.shape[index],
-            self.blendshapes[index],
-            self.landmarks[index],
-            self.error[index],
-        )
+        return LandmarkFit(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @property
     def head_rotation(self) -> Tensor:
@@ -114,15 +112,11 @@ class _State:
     blendshapes: Tensor
 
     def of_faces(self, index: Tensor) -> _State:
-        return _State(self.rotation[index], self.translation[index], self.shape[index], self.blendshapes[index])
+        return _State(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def updated(self, index: Tensor, other: _State) -> _State:
-        return _State(
-            self.rotation.index_copy(0, index, other.rotation),
-            self.translation.index_copy(0, index, other.translation),
-            self.shape.index_copy(0, index, other.shape),
-            self.blendshapes.index_copy(0, index, other.blendshapes),
-        )
+        names = [field.name for field in fields(self)]
+        return _State(*(getattr(self, name).index_copy(0, index, getattr(other, name)) for name in names))
 
 
 @dataclass(frozen=True)
@@ -134,9 +128,10 @@ class _Problem:
     scores: Tensor  # [B, 52]
     intrinsics: Tensor  # [3, 3]
     scale: Tensor  # [B, N, 1] residual units per pixel, with the square root of the landmark's weight
+    params: LandmarkFitParams = LandmarkFitParams()
 
     def of_faces(self, index: Tensor) -> _Problem:
-        return _Problem(self.model, self.observed[index], self.scores[index], self.intrinsics, self.scale[index])
+        return replace(self, observed=self.observed[index], scores=self.scores[index], scale=self.scale[index])
 
     def project(self, state: _State) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [B, N, 2], camera-frame points [B, N, 3] and the points relative to the head origin."""
@@ -148,7 +143,7 @@ class _Problem:
     def residuals(self, state: _State) -> Tensor:
         """[B, 2N + 52]: landmarks (x, y interleaved), then blendshapes. The shape prior is kept apart."""
         pixels = self.project(state)[0]
-        prior = EXPRESSION_WEIGHT * (state.blendshapes - self.scores)
+        prior = self.params.expression_weight * (state.blendshapes - self.scores)
         return torch.cat([((pixels - self.observed) * self.scale).flatten(1), prior], 1)
 
     def jacobian(self, state: _State, by_shape: bool = True) -> Tensor:
@@ -173,7 +168,7 @@ class _Problem:
         rows = torch.cat([by_rotation, by_point, by_coefficients], -1).flatten(1, 2)
         expressions = len(model.expression_deltas)
         prior = rows.new_zeros(batch, expressions, rows.shape[-1])
-        prior[:, :, 6 : 6 + expressions] = EXPRESSION_WEIGHT * torch.eye(expressions, dtype=rows.dtype)
+        prior[:, :, 6 : 6 + expressions] = self.params.expression_weight * torch.eye(expressions, dtype=rows.dtype)
         return torch.cat([rows, prior], 1)
 
 
@@ -207,6 +202,7 @@ def fit_landmarks(
     init: LandmarkFit | None = None,
     iterations: int = 40,
     trust: Tensor | None = None,
+    params: LandmarkFitParams = LandmarkFitParams(),
 ) -> LandmarkFit:
     """Fit pose, blendshapes and shape to `landmarks` [B, 478, 2] (pixels of images of width x height).
 
@@ -215,14 +211,13 @@ def fit_landmarks(
     The camera is the pinhole of `FIELD_OF_VIEW` centred on the image. `trust` [B, 478] in 0..1 says how far each
     landmark of each face counts, on top of the model's own weights.
     """
-    problem = _problem(model, landmarks, scores, image_size, trust)
+    problem = _problem(model, landmarks, scores, image_size, trust, params)
     dtype = model.mean.dtype
     if init is not None:
-        state = _State(init.rotation.to(dtype), init.translation.to(dtype), init.shape.to(dtype), init.blendshapes)
-        state = _State(state.rotation, state.translation, state.shape, state.blendshapes.to(dtype).clamp(0, 1))
+        blendshapes = init.blendshapes.to(dtype).clamp(0, 1)
+        state = _State(init.rotation.to(dtype), init.translation.to(dtype), init.shape.to(dtype), blendshapes)
         if shape == "shared":
-            mean_shape = state.shape.mean(0, keepdim=True).expand_as(state.shape)
-            state = _State(state.rotation, state.translation, mean_shape, state.blendshapes)
+            state = replace(state, shape=state.shape.mean(0, keepdim=True).expand_as(state.shape))
     elif shape == "fixed":
         raise ValueError('fit_landmarks(shape="fixed") needs `init` with the shape to keep.')
     else:
@@ -248,7 +243,12 @@ def affine_start(
 
 
 def _problem(
-    model: LandmarkModel, landmarks: Tensor, scores: Tensor, image_size: tuple[int, int], trust: Tensor | None
+    model: LandmarkModel,
+    landmarks: Tensor,
+    scores: Tensor,
+    image_size: tuple[int, int],
+    trust: Tensor | None,
+    params: LandmarkFitParams = LandmarkFitParams(),
 ) -> _Problem:
     dtype = model.mean.dtype
     observed, scores = landmarks.to(dtype), scores.to(dtype)
@@ -258,7 +258,8 @@ def _problem(
         observed,
         scores,
         intrinsics(FIELD_OF_VIEW, *image_size).to(dtype),
-        weights.sqrt()[..., None] / (LANDMARK_UNIT * face_extent(observed))[:, None, None],
+        weights.sqrt()[..., None] / (params.unit * face_extent(observed))[:, None, None],
+        params,
     )
 
 
@@ -297,9 +298,9 @@ def _costs(problem: _Problem, state: _State, shared: bool) -> Tensor:
 
 
 def _minimize(problem: _Problem, state: _State, mode: ShapeMode, iterations: int) -> _State:
-    shared = mode == "shared"
+    shared, params = mode == "shared", problem.params
     cost = _costs(problem, state, shared).clone()
-    damping = torch.full_like(cost, _DAMPING)
+    damping = torch.full_like(cost, params.damping)
     active = torch.arange(len(cost))
     for _ in range(iterations):
         part, current = problem.of_faces(active), state.of_faces(active)
@@ -309,8 +310,8 @@ def _minimize(problem: _Problem, state: _State, mode: ShapeMode, iterations: int
         state = state.updated(active[better], candidate.of_faces(better))
         cost[active] = torch.where(better, new_cost, old_cost)
         damping[active] *= torch.where(better, 0.2, 5.0)
-        converged = (better & (old_cost - new_cost < _TOLERANCE * old_cost)) | (damping[active] > _HIGHEST_DAMPING)
-        active = active[~converged]
+        fitted = better & (old_cost - new_cost < params.tolerance * old_cost)
+        active = active[~(fitted | (damping[active] > params.highest_damping))]
         if len(active) == 0:
             break
     return state

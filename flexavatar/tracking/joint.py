@@ -6,9 +6,6 @@ from torch import Tensor
 
 from flexavatar.tracking.fit import LandmarkFit, LandmarkModel, affine_start, fit_landmarks
 
-SHAPE_PICTURES = 24  # the shape is fitted to at most so many pictures, those that see most of the face
-FRONTAL_POWER = 8  # of the cosine between face and camera: how fast a turned face loses its say in the shape
-
 
 def fit_person(
     model: LandmarkModel,
@@ -35,7 +32,7 @@ def _common_shape(model: LandmarkModel, landmarks: Tensor, scores: Tensor, image
     this leaves 2.4 mm of error of the head's shape up to scale, where equal votes leave 5.2 (one frontal picture 2.5).
     """
     facing = affine_start(model, landmarks, scores, image_size).rotation[:, 2, 2].neg().clamp(0.05, 1)
-    votes = facing**FRONTAL_POWER
-    chosen = votes.argsort(descending=True)[:SHAPE_PICTURES]
+    votes = facing**8  # how fast a turned face loses its say
+    chosen = votes.argsort(descending=True)[:24]
     trust = (votes[chosen] / votes[chosen].sum().clamp_min(1.0))[:, None].expand(-1, landmarks.shape[1])
     return fit_landmarks(model, landmarks[chosen], scores[chosen], image_size, "shared", trust=trust).shape[0]

@@ -18,15 +18,18 @@ import cv2
 import numpy as np
 
 from flexavatar.expression import ARKIT_BLENDSHAPES
-from flexavatar.tracking.crop import CROP_SIZE, HeadCrop, cut, head_crop
+from flexavatar.tracking.crop import CROP_SIZE, cut, head_crop
 
-LANDMARK_COUNT = 478
-MAX_FACES = 8
-_LOOK_SIZE = 768  # pixels, longest side of what the detector is given; it works at 128 itself
-_MARGINS = (1.7, 2.8)  # windows of this many image sides, for faces that fill the frame
-_TILE_SIZES = (2 / 3, 1 / 2, 1 / 4, 1 / 8, 1 / 16)  # of the longest image side
-_SMALLEST_TILE = 160  # source pixels; a face that needs a smaller one is too small anyway
-_COMFORTABLE = 0.22  # a face of this share of the longest side is surely detected in the whole photo
+
+@dataclass(frozen=True)
+class SearchParams:
+    """Where a photo is searched for faces; shares are of its longest side."""
+
+    view_size: int = 768  # pixels, longest side of what the detector is given; it works at 128 itself
+    margins: tuple[float, ...] = (1.7, 2.8)  # windows of this share, for faces that fill the frame
+    tiles: tuple[float, ...] = (2 / 3, 1 / 2, 1 / 4, 1 / 8, 1 / 16)  # shares
+    smallest_tile: int = 160  # source pixels; a face that needs a smaller one is too small anyway
+    comfortable: float = 0.22  # a face of this share is surely detected in the whole photo
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def model_path(name: str) -> str:
 class FaceDetector:
     """Owns MediaPipe's FaceLandmarker, created at the first use. Safe to share between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, params: SearchParams = SearchParams()) -> None:
+        self._params = params
         self._lock = threading.Lock()
         self._landmarker: Any = None
         self._finalizer: weakref.finalize | None = None
@@ -79,14 +83,14 @@ class FaceDetector:
 
         Without `thorough` the small tiles are left out: a tenth of the time where there is no face.
         """
-        side = max(image.shape[:2])
-        faces = self._refined(image, self._look(image, _whole(image, 1.0)), keep=True)
-        for margin in _MARGINS:
+        side, params = max(image.shape[:2]), self._params
+        faces = self._refined(image, self._found_in(image, _whole(image, 1.0)), keep=True)
+        for margin in params.margins:
             if not faces:
-                faces = self._refined(image, self._look(image, _whole(image, margin)), keep=True)
-        shares = _TILE_SIZES if thorough else _TILE_SIZES[:2]
-        sizes = [round(side * share) for share in shares if side * share >= _SMALLEST_TILE]
-        if sizes and faces and max(_side(f) for f in faces) < _COMFORTABLE * side:
+                faces = self._refined(image, self._found_in(image, _whole(image, margin)), keep=True)
+        shares = params.tiles if thorough else params.tiles[:2]
+        sizes = [round(side * share) for share in shares if side * share >= params.smallest_tile]
+        if sizes and faces and max(_side(f) for f in faces) < params.comfortable * side:
             # Its neighbours may just have been missed at this scale.
             faces = self._search_tiles(image, round(side / 2), faces)
         for size in sizes:
@@ -108,7 +112,7 @@ class FaceDetector:
         return sorted(self._run(image), key=lambda f: -f.area)
 
     def _search_tiles(self, image: np.ndarray, size: int, known: list[Face]) -> list[Face]:
-        found = [face for tile in _tiles(image, size) for face in self._look(image, tile)]
+        found = [face for tile in _tiles(image, size) for face in self._found_in(image, tile)]
         return _distinct(known + self._refined(image, _distinct(found), keep=False))
 
     def _refined(self, image: np.ndarray, faces: list[Face], keep: bool) -> list[Face]:
@@ -119,17 +123,17 @@ class FaceDetector:
             again = self._run(cut(image, crop)[0])
             again = [f.mapped(crop.size / CROP_SIZE, (crop.left, crop.top)) for f in again]
             # A second, tighter view, for faces that a wide one hides; a false find of a tile passes neither.
-            again = [f for f in again or self._look(image, _around(face)) if same_face(f, face)]
+            again = [f for f in again or self._found_in(image, _around(face)) if same_face(f, face)]
             refined += again[:1] if again else [face] * keep
         return _distinct(refined)
 
-    def _look(self, image: np.ndarray, window: tuple[int, int, int, int]) -> list[Face]:
+    def _found_in(self, image: np.ndarray, window: tuple[int, int, int, int]) -> list[Face]:
         """Faces in a window (left, top, width, height) of the image, which may reach beyond it."""
         left, top, width, height = window
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + width, image.shape[1]), min(top + height, image.shape[0])
         view = image[y0:y1, x0:x1]
-        scale = min(1.0, _LOOK_SIZE / max(width, height))
+        scale = min(1.0, self._params.view_size / max(width, height))
         if scale < 1:
             small = (max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale)))
             view = cv2.resize(view, small, interpolation=cv2.INTER_AREA)
@@ -163,7 +167,7 @@ def _create_landmarker() -> Any:
 
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=model_path("face_landmarker.task")),
-        num_faces=MAX_FACES,
+        num_faces=8,
         output_face_blendshapes=True,
     )
     return vision.FaceLandmarker.create_from_options(options)
@@ -218,6 +222,3 @@ def _distinct(faces: list[Face]) -> list[Face]:
         if not any(same_face(face, other) for other in kept):
             kept.append(face)
     return kept
-
-
-__all__ = ["LANDMARK_COUNT", "Face", "FaceDetector", "HeadCrop", "model_path"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,47 +16,53 @@ from flexavatar.tracking.tracker import FaceCrop
 
 # Below the threshold for single pairs: a face turned by 60 degrees is compared with the mean of its own person.
 MEMBER = SAME_PERSON - 0.12
-NOTICED = 0.08  # others below this share of the area of the largest face are passers-by and pictures on the wall
-STRANGER = 0.32  # cosine of embeddings below which a face is somebody else: most of them, and no turned head
-NEW_SIDE = 0.8  # of the same person, below which an embedding shows a side of them that is worth remembering
-MAX_REMEMBERED = 8
+
+
+@dataclass(frozen=True)
+class RecognitionParams:
+    """How one person is told from others; cosines are of embeddings."""
+
+    noticed: float = 0.08  # others below this share of the area of the largest face are passers-by or pictures
+    stranger: float = 0.32  # cosine below which a face is somebody else: most of them, and no turned head
+    new_side: float = 0.8  # cosine below which the same person shows a side that is worth remembering
+    max_remembered: int = 8  # embeddings
 
 
 class DifferentPeople(FlexAvatarError):
     """The pictures show several people, and none of them is in most pictures."""
 
 
-def strangers(looks: Sequence[FaceCrop]) -> dict[int, float]:
-    """Pictures (index: cosine with the person) that show somebody else than most of `looks` do.
+def strangers(crops: Sequence[FaceCrop]) -> dict[int, float]:
+    """Pictures (index: cosine with the person) that show somebody else than most of `crops` do.
 
     Raises DifferentPeople when nobody is in more than half of the pictures.
     """
-    if len(looks) < 2:
+    if len(crops) < 2:
         return {}
-    codes = torch.stack([identity_net().embed(look.pixels, look.landmarks) for look in looks])
+    codes = torch.stack([identity_net().embed(found.pixels, found.landmarks) for found in crops])
     similarity = codes @ codes.T
     # The picture that most others resemble stands for the person; then the mean of its group does.
     center = int((similarity > MEMBER).sum(1).double().add(similarity.mean(1).double() * 1e-3).argmax())
     group = similarity[center] > MEMBER
     person = torch.nn.functional.normalize(codes[group].mean(0), dim=0)
     likeness = codes @ person
-    out = {i: float(likeness[i]) for i in range(len(looks)) if likeness[i] < MEMBER}
-    if len(looks) - len(out) <= len(looks) / 2:
+    out = {i: float(likeness[i]) for i in range(len(crops)) if likeness[i] < MEMBER}
+    if len(crops) - len(out) <= len(crops) / 2:
         raise DifferentPeople(
-            f"The {len(looks)} pictures show different people, and none of them is in most pictures. Use pictures of "
+            f"The {len(crops)} pictures show different people, and none of them is in most pictures. Use pictures of "
             "one person only."
         )
     return out
 
 
 class Followed:
-    """One person of a video, for `FaceTracker.follow`, told from others by embeddings of several of their looks.
+    """One person of a video, for `FaceTracker.follow`, told from others by embeddings of several sides of them.
 
     `number` counts the faces of the first frame that shows any, 0 is the largest.
     """
 
-    def __init__(self, number: int = 0) -> None:
-        self._number = number
+    def __init__(self, number: int = 0, params: RecognitionParams = RecognitionParams()) -> None:
+        self._number, self._params = number, params
         self._known: list[Tensor] = []  # embeddings [128]
         self.people = 0  # most that were told apart
 
@@ -64,7 +71,7 @@ class Followed:
 
         Raises NoFaceFound if the first frame with faces shows fewer than were counted on.
         """
-        others = sum(face.area >= NOTICED * faces[0].area for face in faces)
+        others = sum(face.area >= self._params.noticed * faces[0].area for face in faces)
         self.people = max(self.people, others)
         embeddings = [identity_net().embed(frame, face.landmarks) for face in faces]
         if not self._known:
@@ -76,9 +83,10 @@ class Followed:
             return faces[self._number]
         likeness = [float((torch.stack(self._known) @ embedding).max()) for embedding in embeddings]
         best = int(np.argmax(likeness))
-        if likeness[best] < STRANGER:
+        if likeness[best] < self._params.stranger:
             self.people = max(self.people, 2)
             return None
-        if SAME_PERSON < likeness[best] < NEW_SIDE and len(self._known) < MAX_REMEMBERED:
+        is_new = SAME_PERSON < likeness[best] < self._params.new_side
+        if is_new and len(self._known) < self._params.max_remembered:
             self._known.append(embeddings[best])
         return faces[best]

@@ -32,14 +32,19 @@ from flexavatar.tracking.matte import PersonMatting
 
 SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
 CROP = (CROP_SIZE, CROP_SIZE)
-DOMINANT = 0.25  # other faces below this share of the largest one's area do not count
-SEARCH_EVERY = 25  # frames without the face between two searches of the whole picture for a small one
-JUMP = 0.05  # of the size of the head's crop, from one frame to the next
-LOOK_AROUND = 100  # frames between two searches for everyone else in the picture, of who is told apart
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
 Choose = Callable[[np.ndarray, list[Face]], Face | None]  # of the faces in a frame uint8 [H, W, 3], largest first
+
+
+@dataclass(frozen=True)
+class FollowParams:
+    """When a face is searched for in the frames of a video; numbers of frames."""
+
+    search_every: int = 25  # without the face, between two searches of the whole picture for a small one
+    everyone_every: int = 100  # between two searches for everyone else in the picture, of who is told apart
+    jump: float = 0.05  # of the size of the head's crop, from one frame to the next: a cut
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,11 @@ class TrackedFace:
 class FaceTracker:
     """Tracks heads in photos and videos. Networks load at the first use; safe to share between threads."""
 
-    def __init__(self, matte: str = "selfie") -> None:
+    def __init__(self, matte: str = "selfie", following: FollowParams = FollowParams()) -> None:
         """`matte` is what cuts people out, and what may be wrong with it, as of `PersonMatting`."""
         self._detector = FaceDetector()
         self._matting = PersonMatting(matte)
+        self._following = following
 
     def __enter__(self) -> FaceTracker:
         return self
@@ -110,14 +116,14 @@ class FaceTracker:
         """
         report = progress or Progress()
         report("finding the face", 0.0)
-        look = self.crop_face(image, face)
+        found = self.crop_face(image, face)
         report("cutting out", 0.25)
-        cut_out = self._cut_out(look)
+        cut_out = self._cut_out(found)
         report("tracking", 0.5)
         fit = fit_landmarks(
-            self.model, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None], CROP
+            self.model, torch.from_numpy(found.landmarks)[None], torch.from_numpy(found.face.scores)[None], CROP
         )
-        return _tracked(look, *cut_out, fit)
+        return _tracked(found, *cut_out, fit)
 
     def crop_face(self, image: np.ndarray, face: FaceChoice = None) -> FaceCrop:
         """The face in a photo, uint8 [H, W, 3], before the fit; parameters and errors as of `track_image`."""
@@ -131,42 +137,43 @@ class FaceTracker:
         return FaceCrop.at(image, head_crop(chosen.landmarks), chosen)
 
     def track_crops(
-        self, looks: Sequence[FaceCrop], progress: Progress | None = None, shape: Tensor | None = None
+        self, crops: Sequence[FaceCrop], progress: Progress | None = None, shape: Tensor | None = None
     ) -> list[TrackedFace]:
         """Faces of *one person*, with one shape that all of them share; cut out, each with its camera and expression.
 
         A `shape` [K] that is known, as an avatar's, is kept. When `progress` stops the work, the faces that are not
-        cut out yet are left out. Raises ValueError for no looks.
+        cut out yet are left out. Raises ValueError for no crops.
         """
         people: list[tuple[np.ndarray, np.ndarray]] = []
-        for look in looks:
-            people.append(self._cut_out(look))
-            if progress is not None and not progress("cutting out", len(people) / len(looks)):
+        for found in crops:
+            people.append(self._cut_out(found))
+            if progress is not None and not progress("cutting out", len(people) / len(crops)):
                 break
-        done = looks[: len(people)]
-        landmarks = torch.from_numpy(np.stack([look.landmarks for look in done]))
-        scores = torch.from_numpy(np.stack([look.face.scores for look in done]))
+        done = crops[: len(people)]
+        landmarks = torch.from_numpy(np.stack([found.landmarks for found in done]))
+        scores = torch.from_numpy(np.stack([found.face.scores for found in done]))
         fit = fit_person(self.model, landmarks, scores, CROP, shape)
-        return [_tracked(look, *person, fit[[i]]) for i, (look, person) in enumerate(zip(done, people, strict=True))]
+        return [_tracked(found, *person, fit[[i]]) for i, (found, person) in enumerate(zip(done, people, strict=True))]
 
     def follow(self, frames: Iterable[np.ndarray], choose: Choose | None = None) -> Iterator[FaceCrop | None]:
         """One person frame by frame, None where they are not seen; the whole picture is searched only for who is lost.
 
         `choose` decides whom to follow, by default the largest face: it is given a frame with the faces found there,
         largest first, and returns one of them or None. It is asked whenever the person has to be found, and with the
-        followed face among others every SEARCH_EVERY frames and after a jump, to judge whether this is still the same
+        followed face among others every 25 frames and after a jump, to judge whether this is still the same
         person.
         """
-        look: FaceCrop | None = None
-        lost = 0  # frames since the face was last seen
+        found: FaceCrop | None = None
+        params, lost = self._following, 0  # frames since the face was last seen
         for number, frame in enumerate(frames):
-            before, look = look, self._near(frame, look) if look is not None else None
-            doubted = before is not None and look is not None and (number % SEARCH_EVERY == 0 or _jumped(before, look))
-            if choose is not None and look is not None and doubted:
-                look = self._reconsidered(frame, look, number % LOOK_AROUND == 0, choose)
-            look = look or self._found(frame, lost % SEARCH_EVERY == 0, choose)
-            lost = 0 if look is not None else lost + 1
-            yield look
+            before, found = found, self._near(frame, found) if found is not None else None
+            due = number % params.search_every == 0
+            doubted = before is not None and found is not None and (due or _jumped(before, found, params.jump))
+            if choose is not None and found is not None and doubted:
+                found = self._reconsidered(frame, found, number % params.everyone_every == 0, choose)
+            found = found or self._found(frame, lost % params.search_every == 0, choose)
+            lost = 0 if found is not None else lost + 1
+            yield found
 
     def _near(self, frame: np.ndarray, previous: FaceCrop) -> FaceCrop | None:
         """The face nearest to where one was in the frame before."""
@@ -181,22 +188,22 @@ class FaceTracker:
         wanted = steady_crop(crop, face.landmarks)
         return FaceCrop(crop, face, pixels, known) if wanted == crop else FaceCrop(wanted, face, *cut(frame, wanted))
 
-    def _reconsidered(self, frame: np.ndarray, look: FaceCrop, everyone: bool, choose: Choose) -> FaceCrop | None:
-        """The look, or that at another face of the frame if `choose` prefers it, or None if it wants neither."""
+    def _reconsidered(self, frame: np.ndarray, found: FaceCrop, everyone: bool, choose: Choose) -> FaceCrop | None:
+        """The same face, or another one of the frame if `choose` prefers it, or None if it wants neither."""
         around = self._detector.detect_everyone(frame) if everyone else self._detector.detect_once(frame)
-        others = [face for face in around if not same_face(face, look.face)]
-        chosen = choose(frame, sorted([look.face, *others], key=lambda f: -f.area))
-        return look if chosen is look.face else _look(frame, chosen)
+        others = [face for face in around if not same_face(face, found.face)]
+        chosen = choose(frame, sorted([found.face, *others], key=lambda f: -f.area))
+        return found if chosen is found.face else _cropped(frame, chosen)
 
     def _found(self, frame: np.ndarray, thorough: bool, choose: Choose | None) -> FaceCrop | None:
         """The face that `choose` takes of those in the whole picture."""
         if choose is None:
-            return _look(frame, next(iter(self._detector.detect(frame, thorough)), None))
+            return _cropped(frame, next(iter(self._detector.detect(frame, thorough)), None))
         faces = self._detector.detect_everyone(frame) if thorough else self._detector.detect(frame, False)
-        return _look(frame, choose(frame, faces) if faces else None)
+        return _cropped(frame, choose(frame, faces) if faces else None)
 
-    def _cut_out(self, look: FaceCrop) -> tuple[np.ndarray, np.ndarray]:
-        return self._matting.cut_out(look.pixels, look.known, look.landmarks)
+    def _cut_out(self, found: FaceCrop) -> tuple[np.ndarray, np.ndarray]:
+        return self._matting.cut_out(found.pixels, found.known, found.landmarks)
 
 
 @dataclass(frozen=True)
@@ -211,7 +218,7 @@ class FaceCrop:
 
     @staticmethod
     def at(image: np.ndarray, crop: HeadCrop, face: Face) -> FaceCrop:
-        """The look at a face, with a close-up where the picture uint8 [H, W, 3] has more pixels than the crop."""
+        """The face cut out, with a close-up where the picture uint8 [H, W, 3] has more pixels than the crop."""
         close = close_crop(face.landmarks)
         resolution = close_resolution(close, crop)
         near = None if resolution is None else (close, *cut(image, close, resolution))
@@ -234,7 +241,7 @@ def _choose(faces: list[Face], face: FaceChoice) -> Face:
         if not 0 <= face < len(faces):
             raise NoFaceFound(f"There is no face number {face}; the photo shows {len(faces)}, counted from 0.")
         return faces[face]
-    rivals = [f for f in faces if f.area >= DOMINANT * faces[0].area]
+    rivals = [f for f in faces if f.area >= 0.25 * faces[0].area]  # smaller ones are in the background
     if len(rivals) > 1:
         raise SeveralFacesFound(
             f"The photo shows {len(rivals)} faces. Choose one of them, or crop the photo to one person.",
@@ -243,45 +250,45 @@ def _choose(faces: list[Face], face: FaceChoice) -> Face:
     return faces[0]
 
 
-def _look(image: np.ndarray, face: Face | None) -> FaceCrop | None:
+def _cropped(image: np.ndarray, face: Face | None) -> FaceCrop | None:
     if face is None:
         return None
     crop = head_crop(face.landmarks)
     return FaceCrop(crop, face, *cut(image, crop))
 
 
-def _jumped(before: FaceCrop, after: FaceCrop) -> bool:
+def _jumped(before: FaceCrop, after: FaceCrop, limit: float) -> bool:
     """Whether a face moves farther from one frame to the next than heads do, as it does where a film is cut."""
     apart = np.abs(before.face.landmarks[:, :2] - after.face.landmarks[:, :2]).mean()
-    return float(apart) > JUMP * before.crop.size
+    return float(apart) > limit * before.crop.size
 
 
-def _tracked(look: FaceCrop, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
+def _tracked(found: FaceCrop, image: np.ndarray, matte: np.ndarray, fit: LandmarkFit) -> TrackedFace:
     camera = fit.camera(CROP_SIZE, CROP_SIZE)[0]
     return TrackedFace(
         image=image,
         matte=matte,
-        known=look.known,
-        crop=(float(look.crop.left), float(look.crop.top), float(look.crop.size)),
-        landmarks=look.landmarks,
-        scores=torch.from_numpy(look.face.scores),
+        known=found.known,
+        crop=(float(found.crop.left), float(found.crop.top), float(found.crop.size)),
+        landmarks=found.landmarks,
+        scores=torch.from_numpy(found.face.scores),
         shape=fit.shape[0].float(),
         blendshapes=fit.blendshapes[0].float(),
         head_rotation=fit.head_rotation[0].float(),
         camera=camera,
         error=float(fit.error[0]),
-        close=_close_up(look, camera),
+        close=_close_up(found, camera),
     )
 
 
-def _close_up(look: FaceCrop, camera: Camera) -> CloseUp | None:
+def _close_up(found: FaceCrop, camera: Camera) -> CloseUp | None:
     """`camera` is the crop's."""
-    if look.close is None:
+    if found.close is None:
         return None
-    close, image, known = look.close
+    close, image, known = found.close
     resolution = len(image)
-    scale = look.crop.size / CROP_SIZE * resolution / close.size
-    moved = camera.intrinsics.new_tensor([look.crop.left - close.left, look.crop.top - close.top])
+    scale = found.crop.size / CROP_SIZE * resolution / close.size
+    moved = camera.intrinsics.new_tensor([found.crop.left - close.left, found.crop.top - close.top])
     lens = camera.intrinsics.clone()
     lens[:2] *= scale
     lens[:2, 2] += moved * (resolution / close.size)

@@ -153,13 +153,13 @@ def test_one_frame_is_a_video(shot, tmp_path, tracker):
     assert len(result.used) == 1 and result.psnr is None
 
 
-def _looks(tracker, images) -> list[FaceCrop]:
+def _crops(tracker, images) -> list[FaceCrop]:
     return [tracker.crop_face(image, "largest") for image in images]
 
 
 def test_frames_cover_the_poses_and_the_base_is_frontal(shot, tracker):
     yaws = [0, 2, 3, -1, 1, 30, 31, -30, 15, -15, 2, 1]
-    notes = [note_frame(i, look) for i, look in enumerate(_looks(tracker, [shot(yaw) for yaw in yaws]))]
+    notes = [note_frame(i, found) for i, found in enumerate(_crops(tracker, [shot(yaw) for yaw in yaws]))]
     choice = choose_frames(notes, tracker.model, count=5)
     assert len(choice.used) == 5 and not choice.held_out
     chosen = [yaws[i] for i in choice.used]
@@ -171,7 +171,7 @@ def test_frames_cover_the_poses_and_the_base_is_frontal(shot, tracker):
 
 
 def test_closed_eyes_are_no_base(shot, tracker):
-    notes = [note_frame(i, look) for i, look in enumerate(_looks(tracker, [shot(0, "blink"), shot(12)]))]
+    notes = [note_frame(i, found) for i, found in enumerate(_crops(tracker, [shot(0, "blink"), shot(12)]))]
     assert choose_frames(notes, tracker.model).base == 1
 
 
@@ -184,9 +184,9 @@ def test_sharpness_falls_with_blur_and_not_with_brightness(shot, tracker):
 
 
 def test_a_shape_of_three_views_is_one_and_near_the_truth(person, shot, tracker):
-    looks = _looks(tracker, [shot(0), shot(25), shot(-25)])
-    landmarks = torch.from_numpy(np.stack([look.landmarks for look in looks]))
-    scores = torch.from_numpy(np.stack([look.face.scores for look in looks]))
+    crops = _crops(tracker, [shot(0), shot(25), shot(-25)])
+    landmarks = torch.from_numpy(np.stack([found.landmarks for found in crops]))
+    scores = torch.from_numpy(np.stack([found.face.scores for found in crops]))
     fit = fit_person(tracker.model, landmarks, scores, (512, 512))
     assert torch.equal(fit.shape[0], fit.shape[2])
     yaw, _ = head_angles(fit.head_rotation)
@@ -219,12 +219,12 @@ def test_identity_tells_people_apart(shot, tracker):
     front = shot(0)
     assert identity_similarity(front, shot(25)) > SAME_PERSON + 0.1
     assert identity_similarity(front, (front * 0.7).astype(np.uint8)) > 0.8
-    looks = _looks(tracker, [front, shot(20), shot(-20)])
-    assert strangers(looks) == {}
+    crops = _crops(tracker, [front, shot(20), shot(-20)])
+    assert strangers(crops) == {}
 
 
 def test_strangers_are_left_out_and_a_mixed_group_is_refused(shot, tracker, monkeypatch):
-    looks = _looks(tracker, [shot(0)]) * 5
+    crops = _crops(tracker, [shot(0)]) * 5
 
     class Names:
         """An identity network that is told who is in the pictures."""
@@ -240,19 +240,19 @@ def test_strangers_are_left_out_and_a_mixed_group_is_refused(shot, tracker, monk
         monkeypatch.setattr("flexavatar.tracking.people.identity_net", lambda: names)
 
     told([3, 3, 5, 3, 3])
-    assert list(strangers(looks)) == [2]
+    assert list(strangers(crops)) == [2]
     told([0, 0, 1, 1, 2])
     with pytest.raises(DifferentPeople, match="one person only"):
-        strangers(looks)
+        strangers(crops)
     told([0, 1])
     with pytest.raises(DifferentPeople):
-        strangers(looks[:2])
+        strangers(crops[:2])
 
 
 def test_identity_has_gradients_and_finds_the_eyes(shot, tracker):
-    look = tracker.crop_face(shot(0))
-    image = (torch.tensor(look.pixels).permute(2, 0, 1)[None] / 255).requires_grad_()
-    landmarks = torch.from_numpy(look.landmarks)[None].float()
+    found = tracker.crop_face(shot(0))
+    image = (torch.tensor(found.pixels).permute(2, 0, 1)[None] / 255).requires_grad_()
+    landmarks = torch.from_numpy(found.landmarks)[None].float()
     identity_net()(image, landmarks).sum().backward()
     assert image.grad is not None and image.grad.abs().sum() > 0
     # A picture that is black but for the irises has its light where the network expects eyes.

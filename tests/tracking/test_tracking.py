@@ -186,8 +186,8 @@ def test_small_face_in_a_large_photo(tracker, astronaut):
 
 def test_a_video_finds_the_face_again(tracker, astronaut):
     empty = np.full_like(astronaut, 90)
-    looks = tracker.follow([astronaut, empty, empty, empty, astronaut])
-    assert [look is not None for look in looks] == [True, False, False, False, True]
+    crops = tracker.follow([astronaut, empty, empty, empty, astronaut])
+    assert [found is not None for found in crops] == [True, False, False, False, True]
 
 
 def test_matte_reaches_the_photo_edge_and_covers_a_close_face(tracker, astronaut):
