@@ -39,13 +39,17 @@ Effort = Literal["quick", "measured"]
 
 VISIBLE = 1 / 255  # the renderers leave out what is fainter
 TOLERANCES = {"means": 2e-5, "rotations": 0.01, "scales": 1e-5, "colors": 2e-3, "opacities": 2e-3}  # units of GROUPS
-HALF = 0.5  # weight at which each blendshape is decoded on its way to 1
-MAX_CORRECTIVES = 12
-MIN_SHARE = 0.01  # of the error left by the deltas: what a corrective must explain to become a candidate
-MIN_GAIN = 0.5  # dB on the face for which a fit or correctives are worth having
-COLOR_AS_LENGTH = 2e-3  # metres of misplacement that count as much as a colour off by 1
-FIT_PRIOR = 0.02  # samples' worth of trust in zero, for a corrective
-HEAD_TURNS = ((25.0, 0.0), (-25.0, 0.0), (0.0, 15.0), (0.0, -15.0))  # degrees of yaw and pitch
+
+
+@dataclass(frozen=True)
+class BakeParams:
+    """When fits and correctives are worth having."""
+
+    max_correctives: int = 12
+    min_share: float = 0.01  # of the error left by the deltas: what a corrective must explain to become a candidate
+    min_gain: float = 0.5  # dB on the face for which a fit or correctives are worth having
+    color_as_length: float = 2e-3  # metres of misplacement that count as much as a colour off by 1
+    prior: float = 0.02  # samples' worth of trust in zero, for a corrective
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,19 @@ def _bake_one_hot(avatar: Decoder) -> BakedAvatar:
     return _assembled(shown, _torso_weights(avatar, shown, splats), deltas[:, splats], ())
 
 
-def bake_measured(avatar: Decoder, truth: TrueDecodes) -> BakedAvatar:
+def bake_measured(avatar: Decoder, truth: TrueDecodes, params: BakeParams = BakeParams()) -> BakedAvatar:
     """Bake the splats that `truth` names, and choose between the candidates by its pictures."""
     neutral = avatar.gaussians(Expression.neutral()).select(truth.splats)
     one_hot = _one_hot_deltas(avatar, neutral, truth.splats)
     samples = _decode_samples(avatar, neutral, truth.splats, one_hot)
-    chosen = choose_correctives(samples, _length_weights(neutral))
+    chosen = choose_correctives(samples, _length_weights(neutral, params.color_as_length), params)
     torso = _torso_weights(avatar, neutral, truth.splats)
     candidates: dict[str, tuple[Tensor, tuple[Corrective, ...]]] = {
         "one-hot": (one_hot, ()),
-        "fitted": (_fitted(samples, one_hot, ()), ()),
+        "fitted": (_fitted(samples, one_hot, (), params.prior), ()),
     }
     if chosen:
-        candidates["fitted with correctives"] = (_fitted(samples, one_hot, chosen), chosen)
+        candidates["fitted with correctives"] = (_fitted(samples, one_hot, chosen, params.prior), chosen)
 
     best, face_decibels = None, {}
     for name, (dense, correctives) in candidates.items():
@@ -105,7 +109,7 @@ def bake_measured(avatar: Decoder, truth: TrueDecodes) -> BakedAvatar:
         report = replace(bake_error(baked, truth), deltas=name)
         face_decibels[name] = report.psnr_face
         log.info("baked %s: %.2f dB on the face, %.3f mm", name, report.psnr_face, report.mean_mm)
-        if best is None or report.psnr_face > best[1].psnr_face + MIN_GAIN:
+        if best is None or report.psnr_face > best[1].psnr_face + params.min_gain:
             best = baked, report
     assert best is not None
     return replace(best[0], report=replace(best[1], candidates=tuple(face_decibels.items())))
@@ -119,7 +123,7 @@ def visible_splats(avatar: Decoder) -> Tensor:
     return (opacities > VISIBLE).nonzero()[:, 0]
 
 
-def choose_correctives(samples: _Samples, lengths: Tensor) -> tuple[Corrective, ...]:
+def choose_correctives(samples: _Samples, lengths: Tensor, params: BakeParams) -> tuple[Corrective, ...]:
     """Greedily, the products that explain most of what blendshapes alone cannot; lengths [N, 13] weigh the errors.
 
     All is computed from the inner products [S, S] of the samples' errors, so that hundreds of candidates cost nothing.
@@ -133,15 +137,15 @@ def choose_correctives(samples: _Samples, lengths: Tensor) -> tuple[Corrective, 
         return ()
     basis = _orthonormal(samples.blendshapes)
     gram = _without(gram, basis)
-    least = MIN_SHARE * gram.trace()
+    least = params.min_share * gram.trace()
     names = candidate_correctives()
     columns = target_weights(samples.blendshapes, names)[:, len(ARKIT_BLENDSHAPES) :]
     columns = columns - basis @ (basis.T @ columns)
     chosen: list[Corrective] = []
-    while len(chosen) < MAX_CORRECTIVES:
+    while len(chosen) < params.max_correctives:
         size = columns.square().sum(0)
         # The prior keeps products that hardly occur among the samples from being trusted.
-        explained = ((gram @ columns) * columns).sum(0) / (size + FIT_PRIOR)
+        explained = ((gram @ columns) * columns).sum(0) / (size + params.prior)
         best = int(explained.argmax())
         if explained[best] < least:
             break
@@ -156,15 +160,14 @@ def _one_hot_deltas(avatar: Decoder, neutral: Gaussians, splats: Tensor) -> Tens
     """Differences [52, N, 13] at the full weight of each blendshape."""
     deltas = []
     for weights in torch.eye(len(ARKIT_BLENDSHAPES)):
-        halfway = avatar.gaussians(_expression(HALF * weights)).select(splats)
+        halfway = avatar.gaussians(_expression(weights / 2)).select(splats)
         near = aligned(halfway.quats, halfway.scales, neutral.quats)[0]  # large turns are followed in two steps
         deltas.append(_difference(avatar.gaussians(_expression(weights)).select(splats), neutral, near))
     return torch.stack(deltas)
 
 
 def _decode_samples(avatar: Decoder, neutral: Gaussians, splats: Tensor, one_hot: Tensor) -> _Samples:
-    halves = HALF * torch.eye(len(ARKIT_BLENDSHAPES))
-    blendshapes = torch.cat([halves, mixed_expressions()]).to(one_hot.device)
+    blendshapes = torch.cat([torch.eye(len(ARKIT_BLENDSHAPES)) / 2, mixed_expressions()]).to(one_hot.device)
     residual = []
     for weights in blendshapes:
         expected = (weights @ one_hot.flatten(1)).view(one_hot.shape[1:])
@@ -194,13 +197,13 @@ def _difference(gaussians: Gaussians, neutral: Gaussians, near: Tensor) -> Tenso
     )
 
 
-def _fitted(samples: _Samples, one_hot: Tensor, correctives: tuple[Corrective, ...]) -> Tensor:
+def _fitted(samples: _Samples, one_hot: Tensor, correctives: tuple[Corrective, ...], trust: float) -> Tensor:
     """Deltas [T, N, 13] that explain the samples best; the full blendshapes, so far exact, are samples too."""
     shapes = len(one_hot)
     whole = torch.eye(shapes, device=one_hot.device)
     features = target_weights(torch.cat([samples.blendshapes, whole]), correctives)
     prior = features.new_zeros(features.shape[1])
-    prior[shapes:] = FIT_PRIOR
+    prior[shapes:] = trust
     solve = torch.linalg.solve(features.T @ features + prior.diag(), features.T)[:, : len(samples.blendshapes)]
     dense = torch.cat([one_hot, one_hot.new_zeros(len(correctives), *one_hot.shape[1:])])
     for start in range(0, dense.shape[1], 4096):
@@ -226,7 +229,7 @@ def _torso_weights(avatar: Decoder, neutral: Gaussians, splats: Tensor) -> Tenso
     device = splats.device
     joint = Rig.load(device=device).neck_joint
     product, square = (torch.zeros(len(splats), device=device) for _ in range(2))
-    for yaw, pitch in HEAD_TURNS:
+    for yaw, pitch in ((25.0, 0.0), (-25.0, 0.0), (0.0, 15.0), (0.0, -15.0)):  # degrees
         rotation = rotation_from_angles(yaw, pitch).to(device)
         turned = avatar.gaussians(Expression(torch.zeros(len(ARKIT_BLENDSHAPES)), rotation)).means[splats]
         way = (neutral.means - joint) @ rotation + joint - neutral.means
@@ -236,11 +239,11 @@ def _torso_weights(avatar: Decoder, neutral: Gaussians, splats: Tensor) -> Tenso
     return torch.where(weights < 1e-3, 0.0, weights)
 
 
-def _length_weights(neutral: Gaussians) -> Tensor:
+def _length_weights(neutral: Gaussians, color_as_length: float) -> Tensor:
     """Factors [N, 13] that turn differences into metres on the surface, less for fainter splats."""
     size = neutral.scales.amax(-1, keepdim=True)
     one = torch.ones_like(size)
-    color = COLOR_AS_LENGTH * one
+    color = color_as_length * one
     columns = [one.expand(-1, 3), size.expand(-1, 3), one.expand(-1, 3), color.expand(-1, 3), color]
     return torch.cat(columns, -1) * neutral.opacities[:, None].clamp_min(0.1)
 

@@ -18,8 +18,6 @@ SIZE = 512  # pixels
 YAWS = (0.0, 35.0, -35.0)  # degrees; the frames take turns
 # The face in the canonical head frame, metres: from the chin (of an open mouth) to the brows, ear to ear.
 FACE = torch.tensor([[x, y, z] for x in (-0.075, 0.075) for y in (-0.15, 0.06) for z in (-0.03, 0.03)])
-MOVING = 1e-4  # metres
-MAX_PSNR = 99.0  # for equal pictures, which JSON could not hold otherwise
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def bake_error(baked: Decoder, truth: TrueDecodes) -> BakeReport:
         top, bottom, left, right = _face_rectangle(_camera(truth.expressions, i))
         face.append(error[:, top:bottom, left:right].mean())
         whole.append(error.mean())
-        moving = (truth.means[i] - truth.neutral).norm(dim=-1) >= MOVING
+        moving = (truth.means[i] - truth.neutral).norm(dim=-1) >= 1e-4
         distances.append((gaussians.means - truth.means[i]).norm(dim=-1)[moving])
     squares, apart = torch.stack(face), torch.cat(distances).double() * 1000
     return BakeReport(
@@ -105,4 +103,4 @@ def _face_rectangle(camera: Camera) -> tuple[int, int, int, int]:
 
 
 def _rounded(mean_square: Tensor) -> float:
-    return round(min(decibels(float(mean_square)), MAX_PSNR), 2)
+    return round(min(decibels(float(mean_square)), 99.0), 2)  # JSON could not hold that of equal pictures

@@ -11,8 +11,6 @@ from torch import Tensor
 from flexavatar.baking.baked import Corrective
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX, PRESETS, Expression, opposite
 
-MIXES = 48
-SEED = 6
 _FREQUENT = (
     "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "mouthSmileRight", "mouthRollLower",
     "mouthRollUpper", "mouthStretchLeft", "mouthStretchRight", "mouthLowerDownLeft", "mouthLowerDownRight",
@@ -23,16 +21,16 @@ _GROUPS = ("eye", "brow", "cheek", "jaw", "mouth", "nose")
 
 
 @cache
-def mixed_expressions() -> Tensor:
-    """Blendshapes [S, 52] of presets and of random faces of people who talk: a few shapes, half of them symmetric.
+def mixed_expressions(count: int = 48, seed: int = 6) -> Tensor:
+    """Blendshapes [S, 52] of presets and `count` random faces of people who talk: a few shapes, half of them symmetric.
 
     None of the clips that a bake is measured on goes into them.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     uniform = lambda low, high: low + (high - low) * float(torch.rand((), generator=generator))  # noqa: E731
     presets = torch.stack([Expression.of(name).blendshapes for name in PRESETS if name != "neutral"])
     mixes = []
-    for _ in range(MIXES):
+    for _ in range(count):
         mix = uniform(0, 0.8) * presets[int(torch.randint(len(presets), (), generator=generator))]
         for _ in range(5):
             frequent = uniform(0, 1) < 0.7

@@ -19,8 +19,6 @@ from flexavatar.rig import Rig
 from flexavatar.rotations import nearest_rotation
 from flexavatar.settings import Device, torch_device
 
-TOLERANCE = 1e-3  # by which weights may miss a sum of 1
-
 
 def interpolate(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
     """The avatar sum_i w_i a_i of two or more avatars.
@@ -35,7 +33,7 @@ def interpolate(avatars: Sequence[Avatar], weights: Sequence[float]) -> Avatar:
         raise ValueError(
             f"Interpolation takes two or more avatars and a weight each, not {len(avatars)} and {len(weights)}."
         )
-    if min(weights) < 0 or abs(sum(weights) - 1) > TOLERANCE:
+    if min(weights) < 0 or abs(sum(weights) - 1) > 1e-3:
         raise ValueError(
             f"The weights must be at least 0 and sum to 1; these are {', '.join(f'{w:g}' for w in weights)}."
         )

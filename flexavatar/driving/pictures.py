@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 BAKED_FROM = {"network": 400, "rig": 1000}
 MIN_PSNR = 40.0  # dB of whole pictures, on the worst of the frames that are compared
 _COMPARED = 6  # frames, decoded both ways
-_SIZE = 256  # pixels
 
 
 def pictures(
@@ -83,5 +82,5 @@ def playable(avatar: Avatar, motion: Motion, device: Device) -> Decoder:
 
 
 def _psnr(avatar: Decoder, baked: Decoder, frame: Motion, device: Device) -> float:
-    drawn = [next(pictures(each, frame.expressions(), _SIZE, 0, WHITE, device)) / 255 for each in (avatar, baked)]
+    drawn = [next(pictures(each, frame.expressions(), 256, 0, WHITE, device)) / 255 for each in (avatar, baked)]
     return decibels(float(np.square(drawn[0] - drawn[1]).mean()))

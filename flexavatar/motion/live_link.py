@@ -27,7 +27,6 @@ _HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 _EYES = ("LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll")
 _EYE_RANGE = math.radians(30)  # eye angle at a weight of 1
 _RATES = (24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 120.0)
-_USUAL_RATE = 60.0  # of the app, unless told otherwise
 _TIMECODE = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})[:;](\d{1,3}(?:\.\d+)?)")
 _DAY = 24 * 3600.0
 _ROUNDING = 0.01  # beyond 0..1
@@ -153,7 +152,7 @@ def _rate(clocks: list[tuple[float, float]]) -> float:
     steps = [after[1] - before[1] for before, after in pairs if after[0] == before[0] and after[1] > before[1]]
     wraps = [before[1] - after[1] for before, after in pairs if after[0] - before[0] == 1]
     if not wraps or not steps:
-        return _USUAL_RATE
+        return 60.0  # of the app, unless told otherwise
     seen = statistics.median(wraps) + statistics.median(steps)
     highest = max(frames for _, frames in clocks)
     return min((rate for rate in _RATES if rate > highest), key=lambda rate: abs(rate - seen), default=math.ceil(seen))

@@ -28,8 +28,6 @@ from flexavatar.files import atomic_path
 from flexavatar.motion.motion import Motion, from_samples
 from flexavatar.motion.repair import bridged
 
-USUAL_FPS = 30.0
-
 
 def read_mediapipe(path: str | Path, fps: float | None = None) -> Motion:
     """Read FaceLandmarker results; the first face counts. Frames without a face are bridged.
@@ -155,7 +153,7 @@ def _timed(shapes, turns, seen, times, fps, own_fps, path) -> Motion:
     if rate is not None and not 0 < rate < 1000:
         raise BadMotionFile(f"{path}, fps: {rate:g} frames a second are not possible.")
     if any(time is None for time in times) or len(times) < 2:
-        rate = rate or USUAL_FPS
+        rate = rate or 30.0
         motion = bridged(shapes, turns, seen, rate)
         return motion.resampled(fps or rate)
     stamps = torch.tensor(times, dtype=torch.float64)

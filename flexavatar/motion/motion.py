@@ -11,8 +11,6 @@ from torch import Tensor
 from flexavatar.expression import ARKIT_BLENDSHAPES, Expression
 from flexavatar.rotations import slerp
 
-_ORTHONORMAL = 1e-3  # deviation of R R^T from the identity that is put down to rounding
-
 
 @dataclass(frozen=True)
 class Motion:
@@ -38,7 +36,7 @@ class Motion:
         if not self.blendshapes.isfinite().all() or self.blendshapes.amin() < 0 or self.blendshapes.amax() > 1:
             raise ValueError("Blendshapes must be numbers from 0 to 1.")
         off = (self.head_rotation @ self.head_rotation.mT - torch.eye(3)).abs().amax()
-        if not off < _ORTHONORMAL or torch.det(self.head_rotation).amin() < 0:
+        if not off < 1e-3 or torch.det(self.head_rotation).amin() < 0:
             raise ValueError("Head rotations must be rotation matrices.")
         if not 0 < self.fps < 1000:
             raise ValueError(f"A frame rate of {self.fps} per second is not possible.")

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_FPS = 60.0
-USUAL_FPS = 30.0  # for files that name no rate, or that of their clock (browsers' recordings say 1000)
-_SHAPE_FRAMES = 24  # frames that the shape of the head is estimated from
-_ITERATIONS = 5  # of the fit of a frame, which starts from the frame before
-_SHAPE_SECONDS = 10  # from the first seconds with a face comes the shape that all frames share
-_LOST_WARNING = 0.05  # share of frames without a face that is worth a warning
+
+@dataclass(frozen=True)
+class RecordingParams:
+    """How the rig is fitted to the frames of a video."""
+
+    shape_seconds: float = 10.0  # from the first seconds with a face comes the shape that all frames share
+    shape_frames: int = 24  # of them
+    iterations: int = 5  # of the fit of a frame, which starts from the frame before
 
 
 def motion_from_tracked(tracked: Sequence[TrackedFace | None], fps: float) -> Motion:
@@ -59,6 +61,7 @@ def motion_from_video(
     fps: float | None = None,
     face: int = 0,
     progress: Progress | Tell | None = None,
+    params: RecordingParams = RecordingParams(),
 ) -> Motion:
     """The motion of one person of a video, at its own frame rate (at most 60) or at `fps`.
 
@@ -72,7 +75,7 @@ def motion_from_video(
 
     if tracker is None:
         with FaceTracker() as own:
-            return motion_from_video(path, own, fps, face, progress)
+            return motion_from_video(path, own, fps, face, progress, params)
     fps = fps or driver_fps(path)
     total = max(read_video_info(path).duration * fps, 1)
     progress = Progress.of(progress)
@@ -84,7 +87,7 @@ def motion_from_video(
                 raise Cancelled("Tracking the driver was cancelled.")
             yield frame
 
-    motion = _fitted(tracker, map(_observe, tracker.follow(watched(), person)), fps)
+    motion = _fitted(tracker, map(_observe, tracker.follow(watched(), person)), fps, params)
     if person.people > 1:
         which = "The one with the largest face" if face == 0 else f"Face number {face}"
         text = f"The video shows {person.people} people. {which} in the first frame is followed."
@@ -96,9 +99,9 @@ def motion_from_video(
 def driver_fps(path: str | Path) -> float:
     """The steady rate at which a driving video is read, 1 / s. Raises UnreadableVideo."""
     fps = read_video_info(path).fps
-    if fps <= 0 or fps > 4 * MAX_FPS:
-        return USUAL_FPS
-    return min(fps, MAX_FPS)
+    if fps <= 0 or fps > 240:  # none, or that of a clock: browsers' recordings say 1000
+        return 30.0
+    return min(fps, 60.0)
 
 
 @dataclass(frozen=True)
@@ -110,27 +113,29 @@ class _Observed:
     scores: Tensor  # [1, 52]
 
 
-def _observe(look: FaceCrop | None) -> _Observed | None:
-    if look is None:
+def _observe(found: FaceCrop | None) -> _Observed | None:
+    if found is None:
         return None
-    return _Observed(look.crop, torch.from_numpy(look.landmarks)[None], torch.from_numpy(look.face.scores)[None])
+    return _Observed(found.crop, torch.from_numpy(found.landmarks)[None], torch.from_numpy(found.face.scores)[None])
 
 
-def _fitted(tracker: FaceTracker, observations: Iterator[_Observed | None], fps: float) -> Motion:
+def _fitted(
+    tracker: FaceTracker, observations: Iterator[_Observed | None], fps: float, params: RecordingParams
+) -> Motion:
     """The rig fitted to every frame: one shape for all, each fit started from the one before.
 
     Nothing is smoothed, which `motion.smooth` does later without lag, and of a frame only expression and pose are kept.
     """
-    model = tracker.model
+    model, steps = tracker.model, params.iterations
     first: list[_Observed | None] = []
     for each in observations:
         first.append(each)
-        if len(first) >= _SHAPE_SECONDS * fps and any(first):
+        if len(first) >= params.shape_seconds * fps and any(first):
             break
     found = [each for each in first if each is not None]
     if not found:
         raise NoFaceFound("No frame of the video shows a face. Use a clip in which the face is seen from the front.")
-    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, _SHAPE_FRAMES).round().astype(int))]
+    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, params.shape_frames).round().astype(int))]
     points = torch.cat([each.points for each in chosen])
     scores = torch.cat([each.scores for each in chosen])
     shape = fit_landmarks(model, points, scores, CROP, shape="shared").shape[:1]
@@ -151,7 +156,7 @@ def _fitted(tracker: FaceTracker, observations: Iterator[_Observed | None], fps:
             start = replace(fit_landmarks(model, each.points, each.scores, CROP), shape=shape)
         else:
             start = replace(fit, translation=_recropped(fit.translation, crop, each.crop))
-        fit = fit_landmarks(model, each.points, each.scores, CROP, shape="fixed", init=start, iterations=_ITERATIONS)
+        fit = fit_landmarks(model, each.points, each.scores, CROP, shape="fixed", init=start, iterations=steps)
         crop = each.crop
         shapes.append(_with_closed_lids(fit.blendshapes[0].float(), each.scores[0]))
         turns.append(fit.head_rotation[0].float())
@@ -180,7 +185,7 @@ def _with_closed_lids(blendshapes: Tensor, scores: Tensor) -> Tensor:
 def _bridged(shapes: Tensor, turns: Tensor, seen: Tensor, fps: float) -> Motion:
     lost = int((~seen).sum())
     motion = bridged(shapes, turns, seen, fps)
-    if lost <= _LOST_WARNING * len(seen):
+    if lost <= 0.05 * len(seen):
         return motion
     text = f"The face is lost for {lost / fps:.1f} of {len(seen) / fps:.1f} seconds; the avatar looks neutral there."
     log.warning(text)

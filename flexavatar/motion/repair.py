@@ -6,7 +6,7 @@ passages are averaged over a symmetric window, which delays nothing, and moving 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,14 +16,21 @@ from flexavatar.motion.motion import Motion
 from flexavatar.motion.neutral import estimate_neutral
 from flexavatar.rotations import mean_rotation, rotation_exp, rotation_log, slerp
 
-SHORT = 0.5  # seconds: a hand before the face; what was before continues into what comes after
-EASE = 0.4  # seconds, from the last expression to neutral, and from neutral to the next one
-WINDOW = 0.07  # seconds, standard deviation of the average over still passages
-NOISE = 0.06  # change of a blendshape within the window that counts as jitter
-ROTATION_NOISE = 0.025  # radians
+
+@dataclass(frozen=True)
+class RepairParams:
+    """How gaps are bridged, and what counts as jitter."""
+
+    short: float = 0.5  # seconds: a hand before the face; what was before continues into what comes after
+    ease: float = 0.4  # seconds, from the last expression to neutral, and from neutral to the next one
+    window: float = 0.07  # seconds, standard deviation of the average over still passages
+    noise: float = 0.06  # change of a blendshape within the window that counts as jitter
+    rotation_noise: float = 0.025  # radians
 
 
-def bridged(blendshapes: Tensor, head_rotation: Tensor, seen: Tensor, fps: float) -> Motion:
+def bridged(
+    blendshapes: Tensor, head_rotation: Tensor, seen: Tensor, fps: float, params: RepairParams = RepairParams()
+) -> Motion:
     """A motion without gaps of blendshapes [N, 52] and rotations [N, 3, 3], valid where `seen` [N] is true.
 
     Short gaps are interpolated. Over longer ones, and before the first and after the last frame with a face, the head
@@ -40,16 +47,16 @@ def bridged(blendshapes: Tensor, head_rotation: Tensor, seen: Tensor, fps: float
 
     for start, end in runs(~seen):
         frames = torch.arange(start, end)
-        if start > 0 and end < len(seen) and (end - start) / fps <= SHORT:
+        if start > 0 and end < len(seen) and (end - start) / fps <= params.short:
             blend(frames, start - 1, shapes[end], turns[end], (frames - start + 1) / (end - start + 1))
             continue
         middle = len(seen) if end == len(seen) else 0 if start == 0 else (start + end) // 2
         leaving, coming = frames[frames < middle], frames[frames >= middle]
         if len(leaving):
-            share = ((leaving - start + 1) / fps / EASE).clamp_max(1)
+            share = ((leaving - start + 1) / fps / params.ease).clamp_max(1)
             blend(leaving, start - 1, rest.blendshapes, rest.head_rotation, share)
         if len(coming):
-            share = ((end - coming) / fps / EASE).clamp_max(1)
+            share = ((end - coming) / fps / params.ease).clamp_max(1)
             blend(coming, end, rest.blendshapes, rest.head_rotation, share)
     return Motion(shapes, turns, fps)
 
@@ -61,17 +68,17 @@ def runs(mask: Tensor) -> list[tuple[int, int]]:
     return list(zip((changes == 1).nonzero()[:, 0].tolist(), (changes == -1).nonzero()[:, 0].tolist(), strict=True))
 
 
-def smoothed(motion: Motion) -> Motion:
+def smoothed(motion: Motion, params: RepairParams = RepairParams()) -> Motion:
     """The motion without tracking jitter; peaks keep their height and their time."""
-    blendshapes = steady(motion.blendshapes, motion.fps, NOISE)
+    window = params.window * motion.fps
+    blendshapes = steady(motion.blendshapes, window, params.noise)
     middle = mean_rotation(motion.head_rotation)
-    turns = steady(rotation_log(middle.mT @ motion.head_rotation), motion.fps, ROTATION_NOISE)
+    turns = steady(rotation_log(middle.mT @ motion.head_rotation), window, params.rotation_noise)
     return replace(motion, blendshapes=blendshapes.clamp(0, 1), head_rotation=middle @ rotation_exp(turns))
 
 
-def steady(values: Tensor, fps: float, noise: float) -> Tensor:
-    """Values [N, C] at `fps`: averaged in time where they change by less than about `noise`, else unchanged."""
-    sigma = WINDOW * fps
+def steady(values: Tensor, sigma: float, noise: float) -> Tensor:
+    """Values [N, C] averaged over about `sigma` frames where they change by less than about `noise`, else unchanged."""
     reach = max(round(2.5 * sigma), 1)
     average = gaussian_filter(values, sigma, reach)
     # Judged on lightly averaged values, so that jitter itself does not pass for motion.

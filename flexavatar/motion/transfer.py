@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -15,9 +15,14 @@ from flexavatar.rotations import scaled
 
 Transfer = Literal["relative", "absolute"]
 
-BLINK_LEAST = 0.25  # a lid that comes this far down and up again within BLINK_SECONDS was meant to close
-CLOSED_LEAST = 0.6  # for longer: narrow eyes of a laugh are not closed
-BLINK_SECONDS = 0.4
+
+@dataclass(frozen=True)
+class BlinkParams:
+    """Which lids were meant to close."""
+
+    least: float = 0.25  # weight of a lid that comes down and up again within `seconds`
+    closed_least: float = 0.6  # of one that stays down: narrow eyes of a laugh are not closed
+    seconds: float = 0.4
 
 
 def transferred(
@@ -47,16 +52,16 @@ def transferred(
     return replace(motion, blendshapes=shapes, head_rotation=scaled(rotation, head_motion))
 
 
-def completed_blinks(lid: Tensor, fps: float) -> Tensor:
+def completed_blinks(lid: Tensor, fps: float, params: BlinkParams = BlinkParams()) -> Tensor:
     """Weights of one lid [N] in which every closing reaches 1; half-open lids between closings stay as they are."""
-    result = lid.clone()
-    for start, end in runs(lid > BLINK_LEAST / 2):
+    result, low = lid.clone(), params.least / 2
+    for start, end in runs(lid > low):
         part = lid[start:end]
         peak = float(part.max())
         closed = int((part > 0.75 * peak).sum()) / fps
-        if peak < (BLINK_LEAST if closed <= BLINK_SECONDS else CLOSED_LEAST):
+        if peak < (params.least if closed <= params.seconds else params.closed_least):
             continue
         # Grows with the closing, so that nothing jumps where the run starts and ends.
-        depth = ((part - BLINK_LEAST / 2) / (peak - BLINK_LEAST / 2)).clamp(0, 1)
+        depth = ((part - low) / (peak - low)).clamp(0, 1)
         result[start:end] = (part * (1 + (1 / peak - 1) * depth)).clamp(0, 1)
     return result

@@ -18,7 +18,6 @@ from flexavatar.texture.unwrap import Unwrapped
 from flexavatar.tracking import TrackedFace
 
 OPACITY = 0.985
-NO_STUBBLE = 0.010  # metres over the scalp from which what stands off it is hair, whatever its colour
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ def rig_texture(
     `hair_displacement` [V] is how far hair raises the rig's vertices, metres.
     """
     photo, tracked = merge(photos, views, rig), views[0]
-    regions = (
-        atlas_regions(rig) if hair_displacement is None else under_hair(atlas_regions(rig), rig, hair_displacement)
-    )
+    regions = atlas_regions(rig)
+    if hair_displacement is not None:
+        regions = under_hair(regions, rig, hair_displacement)
     image = tracked.image.astype(np.float32) / 255
     colors = person_colors(photo, regions, image, tracked.matte, _stands_off(rig, regions, hair_displacement))
     hidden = regions.named("mouth", "sockets") | hidden_ears(photo.color, photo.weight, colors, regions)
@@ -58,8 +57,9 @@ def rig_texture(
     )
 
 
-def _stands_off(rig: Rig, regions: Regions, hair_displacement: Tensor | None) -> bool:
+def _stands_off(rig: Rig, regions: Regions, hair_displacement: Tensor | None, stubble: float = 0.01) -> bool:
+    """Whether what covers the scalp is higher than `stubble`, metres, and so hair, whatever its colour."""
     if hair_displacement is None:
         return False
     scalp = torch.from_numpy(regions.scalp)[rig.atlas.valid] > 0.8
-    return float(rig.anchors.interpolate(hair_displacement[:, None])[scalp].mean()) > NO_STUBBLE
+    return float(rig.anchors.interpolate(hair_displacement[:, None])[scalp].mean()) > stubble

@@ -12,9 +12,7 @@ from scipy.sparse.linalg import splu
 from flexavatar.rig.regions import Regions
 from flexavatar.texture.unwrap import Unwrapped
 
-PULL, EAR_PULL = 0.008, 0.1  # strength of a region's own colour against the smoothness of the fill
-BALD = 0.3  # distance of scalp and face colour, relative to the face's brightness, below which the head is bald
-MIN_TEXELS = 60
+MIN_TEXELS = 60  # that a colour is read from
 
 
 def complete(color: np.ndarray, weight: np.ndarray, target: np.ndarray, regions: Regions) -> np.ndarray:
@@ -61,7 +59,8 @@ def complete(color: np.ndarray, weight: np.ndarray, target: np.ndarray, regions:
         (np.concatenate([-ones, ones]), (np.tile(np.arange(edges), 2), pair.T.ravel())), (edges, count)
     )
     trust = weight[chart] ** 2
-    pull = np.where(regions.ear, EAR_PULL, PULL)[chart] * (1 - weight[chart])
+    # Strength of a region's own colour against the smoothness of the fill.
+    pull = np.where(regions.ear, 0.1, 0.008)[chart] * (1 - weight[chart])
     anchor = trust * 4 + pull
     system = difference.T @ difference + sp.diags(anchor)
     right_side = difference.T @ gradient + (trust * 4)[:, None] * color[chart]
@@ -115,7 +114,7 @@ def person_colors(
         brightness = scalp.mean(1)
         hair = np.median(scalp[brightness <= np.percentile(brightness, 60)], axis=0)
         contrast = min(float(brightness.std()), 0.045)
-        if not haired and np.linalg.norm(hair - skin) < BALD * np.linalg.norm(skin):
+        if not haired and np.linalg.norm(hair - skin) < 0.3 * np.linalg.norm(skin):
             hair, contrast = (hair + skin) / 2, 0.0
     clothes = _median(color[seen & (regions.torso > 0.8)])
     if clothes is None:

@@ -10,7 +10,6 @@ from flexavatar.texture.unwrap import Unwrapped
 
 IRIS_RADIUS = 0.0059  # metres; nearly the same for every adult
 MOUTH_CORNERS = (61, 291)  # MediaPipe's landmarks
-CORNER_WALLS = (0.006, 0.009)  # metres from a corner over which the cavity's walls fade in
 PUPIL = 0.42  # of the iris radius
 SCLERA = np.array([0.88, 0.85, 0.83])
 BROWN = np.array([0.28, 0.18, 0.11])
@@ -21,12 +20,12 @@ def paint_eyes(color: np.ndarray, rig: Rig, photo: Unwrapped) -> np.ndarray:
     region = rig.atlas.region.numpy()
     position = np.zeros((*region.shape, 3), np.float32)
     position[rig.atlas.valid.numpy()] = rig.anchors.positions(rig.mean).numpy()
-    looks = {}
+    eyes = {}
     for name in ("eye_left", "eye_right"):
         own = region == REGION_NAMES.index(name)
-        looks[name] = _look(position[own], photo.color[own], photo.weight[own])
+        eyes[name] = _iris_and_white(position[own], photo.color[own], photo.weight[own])
     # Both eyes of one person share their colours; the better seen one decides.
-    best = max(looks.values(), key=lambda look: look[2])
+    best = max(eyes.values(), key=lambda seen: seen[2])
     painted = color.copy()
     for name in ("eye_left", "eye_right"):
         own = region == REGION_NAMES.index(name)
@@ -76,11 +75,11 @@ def visible_inner(regions: Regions, rig: Rig) -> np.ndarray:
     lower = np.where(regions.named("teeth_lower"), 1 - smooth_step(aside, 0.013, 0.018), 1.0)
     corners = rig.landmarks(rig.mean)[list(MOUTH_CORNERS)].numpy()
     near = np.linalg.norm(regions.position[:, :, None] - corners, axis=-1).min(-1)
-    walls = np.where(regions.named("mouth"), smooth_step(near, *CORNER_WALLS), 1.0)
+    walls = np.where(regions.named("mouth"), smooth_step(near, 0.006, 0.009), 1.0)
     return (upper * lower * walls).astype(np.float32)
 
 
-def _look(position, color, weight):
+def _iris_and_white(position, color, weight):
     """Iris colour, brightness of the white and the number of texels they rest on."""
     angle, _ = _polar(position)
     limit = np.arcsin(IRIS_RADIUS / _eye_radius(position))

@@ -14,13 +14,19 @@ from flexavatar.rig.anchors import outward_normals
 from flexavatar.rig.hair_displacement import raised
 from flexavatar.tracking import TrackedFace
 
-DEPTH_SLACK = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
-FACING = (0.18, 0.5)  # cosine between normal and view where trust starts and where it is full
 # MediaPipe's landmark loops around what lips and lids leave open.
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
-MATTE_MARGIN = 0.014  # of the crop size: how far trust keeps from the silhouette, against background bleeding
+
+
+@dataclass(frozen=True)
+class UnwrapParams:
+    """Which texels a photo is trusted to show."""
+
+    depth_slack: float = 0.004  # metres: a texel counts as seen when it lies this close behind the nearest surface
+    facing: tuple[float, float] = (0.18, 0.5)  # cosine between normal and view where trust starts and where it is full
+    matte_margin: float = 0.014  # of the crop: how far trust keeps from the silhouette, against background bleeding
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,12 @@ class Unwrapped:
     pixel: np.ndarray  # [256, 256, 2] where the texel falls in the crop
 
 
-def unwrap(tracked: TrackedFace, rig: Rig, hair_displacement: torch.Tensor | None = None) -> Unwrapped:
+def unwrap(
+    tracked: TrackedFace,
+    rig: Rig,
+    hair_displacement: torch.Tensor | None = None,
+    params: UnwrapParams = UnwrapParams(),
+) -> Unwrapped:
     """Sample the photo at every texel of the tracked, expression-posed rig, its hair raised by [V] metres."""
     vertices = raised(rig.pose(tracked.shape, tracked.blendshapes), hair_displacement)
     vertices = rig.turn_torso(vertices, tracked.head_rotation)
@@ -51,17 +62,17 @@ def unwrap(tracked: TrackedFace, rig: Rig, hair_displacement: torch.Tensor | Non
     column = uv[:, 0].astype(int).clip(0, tracked.camera.width - 1)
     row = uv[:, 1].astype(int).clip(0, size - 1)
     inside = (uv >= 0).all(1) & (uv[:, 0] < tracked.camera.width) & (uv[:, 1] < size)
-    seen = inside & (z < tolerant[row, column] + DEPTH_SLACK)
+    seen = inside & (z < tolerant[row, column] + params.depth_slack)
 
-    margin = max(3, round(MATTE_MARGIN * size)) | 1
+    margin = max(3, round(params.matte_margin * size)) | 1
     matte = cv2.erode(tracked.matte.astype(np.float32), np.ones((margin, margin), np.uint8))
     matte = cv2.GaussianBlur(matte, (0, 0), margin / 3)
     image = tracked.image.astype(np.float32) / 255
     pixel = np.full((*valid.shape, 2), -1.0, np.float32)
     pixel[valid] = uv
-    trust = ((facing - FACING[0]) / (FACING[1] - FACING[0])).clip(0, 1) * seen
+    start, full = params.facing
     weight = np.zeros(valid.shape, np.float32)
-    weight[valid] = trust
+    weight[valid] = ((facing - start) / (full - start)).clip(0, 1) * seen
     weight *= ((sample(matte, pixel) - 0.6) / 0.4).clip(0, 1)
     # The fit is a millimetre off here and there: skin must not take the colour of teeth or eyes, nor eyes that of lids.
     region = rig.atlas.region.numpy()

@@ -104,9 +104,9 @@ def test_motion_from_a_video(motion, truth):
 
 
 def test_motion_from_a_tracked_sequence(video, tracker, motion):
-    looks = list(tracker.follow(read_video_frames(video)))
-    tracked: list[TrackedFace | None] = list(tracker.track_crops([look for look in looks if look is not None]))
-    assert len(tracked) == len(looks)
+    crops = list(tracker.follow(read_video_frames(video)))
+    tracked: list[TrackedFace | None] = list(tracker.track_crops([found for found in crops if found is not None]))
+    assert len(tracked) == len(crops)
     for frame in range(30, 36):
         tracked[frame] = None
     other = motion_from_tracked(tracked, 30)
@@ -340,8 +340,8 @@ def test_long_videos_keep_few_frames_in_memory(video, tracker, monkeypatch):
             yield frame
 
     monkeypatch.setattr(recording, "read_video_frames", endless)
-    monkeypatch.setattr(recording, "_SHAPE_SECONDS", 0.5)
-    assert len(motion_from_video(video, tracker)) == 40
+    params = recording.RecordingParams(shape_seconds=0.5)
+    assert len(motion_from_video(video, tracker, params=params)) == 40
     assert most <= 4
 
 
