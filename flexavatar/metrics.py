@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MIN_SQUARED = 1e-10  # mean squared error of pictures that count as equal: 100 dB
-
 
 class PerceptualTerm(Protocol):
     """A distance of deep features; whoever has such a network on the machine passes one of these."""
@@ -67,8 +65,8 @@ def psnr(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
 
 
 def decibels(mean_square: float) -> float:
-    """PSNR of a mean squared error of values in 0..1."""
-    return -10 * math.log10(max(mean_square, MIN_SQUARED))
+    """PSNR of a mean squared error of values in 0..1; 100 dB where pictures are equal."""
+    return -10 * math.log10(max(mean_square, 1e-10))
 
 
 def ssim(rendered: Tensor, target: Tensor, mask: Tensor | None = None) -> float:

@@ -10,8 +10,6 @@ from PIL import Image, ImageDraw
 if TYPE_CHECKING:
     from flexavatar.tracking import TrackedFace
 
-_DOT = (0, 200, 255)
-
 
 def detection_pictures(tracked: TrackedFace, size: int = 512) -> list[tuple[np.ndarray, str]]:
     """(uint8 [size, size, 3], caption) of the head crop, the cut out head and the landmarks on it."""
@@ -37,7 +35,7 @@ def _landmarks(image: np.ndarray, tracked: TrackedFace, size: int) -> np.ndarray
     draw = ImageDraw.Draw(picture)
     radius = size / 400
     for x, y in np.asarray(tracked.landmarks) * (size / tracked.image.shape[0]):
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_DOT)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(0, 200, 255))
     return np.asarray(picture)
 
 

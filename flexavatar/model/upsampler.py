@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from flexavatar.model.config import UpsamplerConfig
 
 CLAMP = 256.0
-SLOPE = 0.2
 
 
 class ModulatedWeight(nn.Module):
@@ -78,7 +77,7 @@ class StyledConv(ModulatedWeight):
         else:
             x = F.conv2d(x, weight, padding=1)
         x = x + self.bias[:, None, None]
-        return (F.leaky_relu(x, SLOPE) * math.sqrt(2)).clamp(-CLAMP, CLAMP)
+        return (F.leaky_relu(x, 0.2) * math.sqrt(2)).clamp(-CLAMP, CLAMP)
 
 
 class ToImage(ModulatedWeight):

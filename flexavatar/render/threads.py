@@ -16,10 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-_DEFAULT_LIMIT = 16  # one image has too little work for more
-
-_POLL = 0.001  # seconds
-
 _lock = threading.Lock()
 _threads: int | None = None
 _pool: ThreadPoolExecutor | None = None
@@ -32,7 +28,7 @@ def thread_count() -> int:
         return _threads
     setting = os.environ.get("FLEXAVATAR_THREADS", "").strip()
     if not setting:
-        return min(torch.get_num_threads(), _DEFAULT_LIMIT)
+        return min(torch.get_num_threads(), 16)  # one image has too little work for more
     if not setting.isdigit() or int(setting) < 1:
         raise ValueError(f"FLEXAVATAR_THREADS must be a whole number of at least 1, got {setting!r}.")
     return int(setting)
@@ -76,7 +72,7 @@ def run_on_threads(kernel: Callable[..., None], items: int, *args: Any) -> None:
     for future in futures:
         while counters[1] < items and not future.cancel():
             try:
-                future.result(timeout=_POLL)
+                future.result(timeout=0.001)
                 break
             except TimeoutError:
                 continue

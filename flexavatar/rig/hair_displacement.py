@@ -18,9 +18,7 @@ from flexavatar.settings import to_device
 # Metres to which hair, clothes and hats stand off, by region.
 REACH_SCALP, REACH_FACE, REACH_NECK, REACH_TORSO = 0.16, 0.045, 0.08, 0.05
 REACH_BEHIND = 0.09  # of neck and torso where they look back: long hair hangs free there
-SCALP_CENTER = (0.0, -0.01, -0.085)  # where the outward directions of the scalp come from
 FRONT = (0.0, 0.04)  # metres behind the eyes over which it begins that hair may stand off skin
-SAME_PLACE = 1e-5  # metres
 MIN_SHARE = 0.3  # of a vertex's share in texels: less says nothing of its direction
 
 
@@ -41,7 +39,7 @@ def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
     normal[valid] = outward_normals(frames.quats).numpy()
     normal[region != 0] = 0
     smooth = torch.from_numpy(cv2.GaussianBlur(normal, (0, 0), 9.0)[valid])
-    radial = torch.nn.functional.normalize(frames.means - torch.tensor(SCALP_CENTER), dim=-1)
+    radial = torch.nn.functional.normalize(frames.means - torch.tensor((0.0, -0.01, -0.085)), dim=-1)
     height, depth = frames.means[:, 1], frames.means[:, 2]
     # Ears and temples have no smooth normal of their own either.
     head = ((height + 0.10) / 0.05).clamp(0, 1) * ((-0.03 - depth) / 0.04).clamp(0, 1)
@@ -85,7 +83,7 @@ def _outward(device: str) -> Outward:
     corners, weights = rig.anchors.corners.flatten(), rig.anchors.weights[:, 0].clamp_min(0)
     values = torch.cat([outside.direction, reach[:, None], torch.ones_like(reach)[:, None]], 1)
     sums = torch.zeros(len(rig.mean), 5).index_add_(0, corners, (values[:, None] * weights[..., None]).flatten(0, 1))
-    place = torch.unique((rig.mean / SAME_PLACE).round(), dim=0, return_inverse=True)[1]
+    place = torch.unique((rig.mean / 1e-5).round(), dim=0, return_inverse=True)[1]
     sums = joined(sums, place)
     known = sums[:, 4:] > MIN_SHARE
     mean = torch.where(known, sums / sums[:, 4:].clamp_min(MIN_SHARE), 0)
@@ -99,8 +97,6 @@ def joined(values: Tensor, place: Tensor) -> Tensor:
 
 def raised(vertices: Tensor, hair_displacement: Tensor | None) -> Tensor:
     """Vertices [..., V, 3] of the rig, before its torso turns, raised by `hair_displacement` [V] metres."""
-    return (
-        vertices
-        if hair_displacement is None
-        else vertices + hair_displacement[:, None] * outward(vertices.device).direction
-    )
+    if hair_displacement is None:
+        return vertices
+    return vertices + hair_displacement[:, None] * outward(vertices.device).direction

@@ -14,7 +14,6 @@ from flexavatar.rig.subdivision import subdivision
 
 FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
 TORN = 0.03  # metres between two neighbouring texels that do not show the same surface
-FLATNESS = 0.5  # thickness of a Gaussian on raised surfaces, of its width: hair is no foil
 
 
 def of_texels(values: Tensor, weights: Tensor) -> Tensor:
@@ -59,7 +58,7 @@ def covering(positions: Tensor, grid: Tensor, shown: Tensor | None = None) -> Te
             count = count + F.pad(close.float(), pad)
     spacing = total / count.clamp_min(1)
     wide = (SPREAD * spacing[:, grid]).clamp(LIMITS[0], LONGEST_RAISED)
-    return wide[..., None] * wide.new_tensor([1.0, 1.0, FLATNESS])
+    return wide[..., None] * wide.new_tensor([1.0, 1.0, 0.5])  # hair is no foil
 
 
 def averaged(values: Tensor, grid: Tensor, width: int) -> Tensor:

@@ -16,12 +16,7 @@ from flexavatar.rig.rig import Rig
 from flexavatar.settings import to_device
 
 LID_TRAVEL = (0.0006, 0.002)  # metres that skin moves as an eye closes: between them it begins to be lid
-LID_STRETCH = (1.1, 1.5)  # or times the area it has when the eye is open: it lay in a fold
-LID_NOISE = 1e-4  # metres of travel below which a stretch means nothing
 SMALLEST_AREA = 1e-12  # square metres
-LID_BORDER = 1.0  # texels, deviation of what the border of a lid is blurred by
-EDGE_WIDTH = 5.0  # texels
-CORE_FADE = 10.0  # texels
 # MediaPipe's landmarks of what is dark without a crease, and metres from them between which skin that creases begins.
 FEATURES = (
     ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 76, 77, 90, 180, 85,
@@ -34,7 +29,6 @@ FEATURES = (
     ((2, 97, 98, 326, 327, 60, 290, 75, 305, 240, 460, 99, 328, 20, 250, 238, 458, 79, 309, 166, 392, 59, 289, 218,
       438, 219, 439, 237, 457, 64, 294, 48, 278), (0.003, 0.006)),  # nostrils and wings of the nose
 )  # fmt: skip
-LASH_WIDTH = 3.5  # texels from the eye's opening over which lashes grow
 
 
 @dataclass(frozen=True)
@@ -67,17 +61,18 @@ def _parts(device: str) -> Parts:
     travel = rig.expression_deltas[BLINKS]
     moves = rig.anchors.interpolate(travel)
     stretch = rig.anchors.areas(rig.mean + travel) / rig.anchors.areas(rig.mean).clamp_min(SMALLEST_AREA)
-    folded = smooth_step(stretch, *LID_STRETCH) * (moves.norm(dim=-1) > LID_NOISE)
+    # What lay in a fold while the eye was open is lid too; where nothing moves a stretch means nothing.
+    folded = smooth_step(stretch, 1.1, 1.5) * (moves.norm(dim=-1) > 1e-4)
     lids = torch.maximum(smooth_step(moves.norm(dim=-1), *LID_TRAVEL), folded) * outside
     spread = np.zeros((*valid.shape, 2), np.float32)
     spread[valid] = lids.T.numpy()
     spread = np.maximum(spread, cv2.dilate(spread, np.ones((3, 3), np.uint8)))
-    lids = torch.from_numpy(cv2.GaussianBlur(spread, (0, 0), LID_BORDER)[valid]).T * outside
+    lids = torch.from_numpy(cv2.GaussianBlur(spread, (0, 0), 1.0)[valid]).T * outside
     opening = _distance(~regions.named("sockets"))
     upper = (moves[..., 1].amin(0) < -LID_TRAVEL[1]).float()  # the lower lid rises
-    lashes = mask((1 - (opening - 1) / LASH_WIDTH).clip(0, 1)) * upper * outside
-    core = (_distance(regions.face | ~regions.named("head")) / CORE_FADE).clip(0, 1)
-    edges = mask((1 - (opening - 1) / EDGE_WIDTH).clip(0, 1)) * outside
+    lashes = mask((1 - (opening - 1) / 3.5).clip(0, 1)) * upper * outside
+    core = (_distance(regions.face | ~regions.named("head")) / 10).clip(0, 1)
+    edges = mask((1 - (opening - 1) / 5).clip(0, 1)) * outside
     made = Parts(
         outside, mask(regions.face), mask(core), mask(regions.scalp), mask(regions.torso),
         mask(regions.named("eye_left", "eye_right")), lids, lashes, edges,

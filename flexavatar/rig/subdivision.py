@@ -14,8 +14,6 @@ from flexavatar.rig.anchors import REGION_NAMES
 from flexavatar.rig.rig import HEAD_AXIS, Rig
 from flexavatar.settings import to_device
 
-# More than half: seen close up, what lies behind would show through between them.
-DIVIDED_SIZE = 0.64
 QUARTER = 0.25  # of the way from a texel to its neighbours
 TORN = 0.008  # metres on the mean head between neighbouring texels that are not of one surface
 # What is divided, on the mean head: the face up to the hairline, in metres and degrees from straight ahead.
@@ -111,7 +109,7 @@ def _subdivide(rig: Rig) -> Subdivision:
             index.append(torch.stack([own, along_u, along_v], -1))
             weight.append(torch.stack([1 - weight_u - weight_v, weight_u, weight_v], -1))
     size = torch.ones(len(whole) + 4 * len(own))
-    size[len(whole) :] = DIVIDED_SIZE
+    size[len(whole) :] = 0.64  # not half: seen close up, what lies behind would show through between them
     return Subdivision(torch.cat(index), torch.cat(weight), size, _pairs(number, chart, whole, own, position))
 
 

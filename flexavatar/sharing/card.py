@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from flexavatar.settings import Device
 
 CARD_SIZE = (1200, 630)  # what Open Graph asks for
-POSTER_SIZE = 640  # pixels; upscaled on large screens, for a second or two
-_VIEW_HEIGHT = 0.38  # metres
-_CENTER = (0.0, -0.02, -0.05)  # metres
 # (yaw in degrees, expression, background) of heads side by side; tiles of their own, since shoulders are cut off.
 _HEADS = (
     (-38.0, "neutral", (0.86, 0.84, 0.97)),
@@ -35,7 +32,7 @@ def preview_card(avatar: Avatar, device: Device = "auto") -> Image.Image:
     views = [
         avatar.render(
             Expression.of(expression),
-            camera=Camera.orbit(yaw, 0, size, _VIEW_HEIGHT, _CENTER),
+            camera=Camera.orbit(yaw, 0, size, 0.38, (0.0, -0.02, -0.05)),
             background=background,
             device=device,
         )
@@ -44,7 +41,7 @@ def preview_card(avatar: Avatar, device: Device = "auto") -> Image.Image:
     return Image.fromarray(np.concatenate(views, axis=1))
 
 
-def poster(avatar: Avatar, size: int = POSTER_SIZE) -> Image.Image:
+def poster(avatar: Avatar, size: int = 640) -> Image.Image:
     """What the viewer will draw first, RGBA, size x size: the default camera, around which all is transparent."""
     from flexavatar.avatar.drawing import draw
     from flexavatar.settings import BLACK

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 BUNDLE, CARD, THUMBNAIL, VIDEO = "avatar.flexbundle", "card.jpg", "thumbnail.jpg", "turntable.mp4"
 POSTER = "poster.webp"
 DOWNLOADS = ("avatar.flexavatar", "avatar.ply", "avatar.spz")  # besides the bundle, where the owner allows downloads
-_VIDEO_SIZE = 384  # pixels; for browsers without WebGL 2 only
 
 
 def share(
@@ -47,7 +46,7 @@ def share(
         _save_jpeg(Image.fromarray(avatar.thumbnail), folder / THUMBNAIL)
         save_poster(avatar, folder / POSTER)
         tell("filming the turntable", 0.3)
-        avatar.turntable(folder / VIDEO, size=_VIDEO_SIZE, seconds=4.0, fps=15, device=device)
+        avatar.turntable(folder / VIDEO, size=384, seconds=4.0, fps=15, device=device)
         if options.downloads:
             tell("writing the files", 0.7)
             for name in DOWNLOADS:

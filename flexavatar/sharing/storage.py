@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 INFO = "info.json"  # written last and removed first: an avatar is there if and only if this file is
 AVATAR_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # 128 random bits
-_HALF_WRITTEN_SECONDS = 3600.0  # nobody writes one avatar for that long
 
 
 class Storage(Protocol):
@@ -119,7 +118,7 @@ class FolderStorage:
         return sizes
 
     def tidy(self) -> None:
-        oldest = time.time() - _HALF_WRITTEN_SECONDS
+        oldest = time.time() - 3600.0  # nobody writes one avatar for an hour
         for folder in self._folders():
             try:
                 abandoned = not (folder / INFO).exists() and folder.stat().st_mtime < oldest

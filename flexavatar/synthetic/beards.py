@@ -13,7 +13,6 @@ from flexavatar.synthetic.hair import NO_CUT, Ground, Strands, grow_on
 from flexavatar.synthetic.hair_styles import DOWN, HairStyle, everywhere
 
 LIMIT = 20_000  # Gaussians
-UNDER_THE_NOSE = ((0.0, -0.045, 0.035), (0.0, -0.045, 0.035))
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def grow_beard(beard: Beard, r: Generator) -> tuple[Strands, np.ndarray]:
     longest = max(beard.lip, beard.chin, beard.jaw)
     style = HairStyle(
         lengths=(longest, longest, longest, longest, longest, longest),
-        part=UNDER_THE_NOSE,
+        part=((0.0, -0.045, 0.035), (0.0, -0.045, 0.035)),  # under the nose
         flow=0.5,
         brush=everywhere(DOWN),
         brush_length=0.1,

@@ -20,7 +20,6 @@ CELL = 0.004  # metres between the nodes of the distance
 CORNER = (-0.28, -0.28, -0.36)  # metres, canonical head frame: the first node of both grids
 COARSE = 4  # cells of the distance to one of the carrying grid
 NODES = (35, 37, 35)  # of the carrying grid
-BAND = 0.03  # metres from the skin within which distances are exact
 WALL, HOLLOW = 0.005, 0.009  # metres: what opens this little to the outside, nostrils, is inside
 NEIGHBOURS, SOFT = 12, (0.010, 0.35)  # vertices that carry a node; metres and share of the distance they blend over
 
@@ -92,7 +91,7 @@ def _distance(rig: Rig) -> np.ndarray:
     shape = tuple(COARSE * (n - 1) + 1 for n in NODES)
     finer = [s / n for s, n in zip(shape, NODES, strict=True)]
     distance = np.asarray(zoom(coarse, finer, order=1, grid_mode=False))
-    close = np.abs(distance) < BAND
+    close = np.abs(distance) < 0.03  # metres within which distances are exact
     distance[close] = signed(_places(shape, CELL)[close.ravel()])
     parts = np.asarray(label(distance > WALL)[0])  # pyright: ignore[reportIndexIssue]
     hidden = CELL * np.asarray(distance_transform_edt(parts != parts[0, -1, 0])) > HOLLOW

@@ -17,7 +17,6 @@ from flexavatar.rig.anchors import ATLAS_SIZE
 from flexavatar.rig.build.source import AnnyHead, build_mesh, shape_space
 
 LOWEST, WIDEST = -0.45, 0.32  # metres: what hair and clothes of the bust refer to lies inside
-PAIRED = 2e-3  # metres between a vertex and the mirror image of its counterpart
 SHAPE_SAMPLES, SHAPE_COMPONENTS = 600, 150
 OUTPUT = Path(__file__).parents[1] / "assets" / "makehuman_guides.safetensors"
 log = logging.getLogger("flexavatar.synthetic.build_guides")
@@ -39,7 +38,7 @@ def main() -> None:
     near = (neutral[:, 1] > LOWEST) & (np.abs(neutral[:, 0]) < WIDEST)
     extra = np.where(near & (in_rig < 0))[0]
     # At the edge of the selection one of a pair may be missing.
-    extra = extra[_mirrored(neutral[extra])[0] < PAIRED]
+    extra = extra[_mirrored(neutral[extra])[0] < 2e-3]
     mean, basis = _extended_shape_space(source, mesh, neutral, extra, rig)
     log.info("%d MakeHuman vertices in the rig, %d beside it", (in_rig >= 0).sum(), len(extra))
     save_file(

@@ -27,7 +27,6 @@ from flexavatar.tracking import FaceTracker, TrackedFace
 CACHE_VERSION = 4
 QUALITY = 92  # JPEG, of the cached atlas
 MAX_YAW, MAX_ERROR = 16.0, 0.014  # degrees and face heights: portraits beyond give bad textures
-MIN_SEEN = 0.10  # of the atlas
 # Coloured lamps and hard shadows would be taken for the skin. Degrees of hue where the saturation says anything;
 # difference of the two cheeks in rgb shares and in the logarithm of brightness.
 SKIN_HUES, MIN_SATURATION, MAX_TINTED, MAX_SHADED = (2.0, 38.0), 0.15, 0.09, 1.0
@@ -128,7 +127,7 @@ class FaceLibrary:
 def _bare_face(tracked: TrackedFace, rig: Rig, regions: Regions) -> dict[str, np.ndarray]:
     """The portrait's texture with the scalp, and whatever hair hangs into the face, filled with skin."""
     photo = unwrap(tracked, rig)
-    if (photo.weight > 0.5).mean() < MIN_SEEN:
+    if (photo.weight > 0.5).mean() < 0.10:
         return {"usable": np.array(False)}
     colors = person_colors(photo, regions, tracked.image.astype(np.float32) / 255, tracked.matte)
     skin, hair = colors["skin"], colors["hair"]

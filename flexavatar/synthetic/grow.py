@@ -21,7 +21,6 @@ COLLAR = (-0.115, 0.04)  # metres: clothes begin below, at full thickness so muc
 FACE = -0.02  # metres: what lies in front of the face
 SHOULDER = -0.075  # metres: the height where shoulders begin
 SPREAD = (0.10, 0.075)  # metres to either side within which hair falls over chest and back
-ARRIVED = 0.014  # metres from a tie
 STRAIGHT, LONGEST = 0.93, 0.022  # cosine and metres up to which steps become one Gaussian
 SHADE_CELL, SHADE_STEPS = 0.006, 7  # metres and number of steps that are looked outwards for shade
 
@@ -115,7 +114,7 @@ def grow(
             if tied:
                 cx, cy, cz = ties[tie[i], 0] - x, ties[tie[i], 1] - y, ties[tie[i], 2] - z
                 left = math.sqrt(cx * cx + cy * cy + cz * cz)
-                if left < ARRIVED:
+                if left < 0.014:
                     arrived[i] = True
                     break
                 cx, cy, cz = cx / left, cy / left, cz / left

@@ -35,15 +35,11 @@ from flexavatar.synthetic.hair_styles import WHORL, HairStyle, Tie, Tubes
 from flexavatar.synthetic.pieces import StrandPiece
 
 LIMIT, DRAWN = 150_000, 1.4  # Gaussians, and how many times as many before what lies too deep is left out
-MAX_STRANDS = 30_000
-SHADE_GRID = (94, 97, 92)
-DEEP = 9.0  # layers: below, nothing is seen
 WIDTHS = (0.00025, 0.0011)  # metres, standard deviation across a strand
 LAYERS = 7.0  # of hair over the area that it covers
 REGIONS = np.array([[0, 0.45, 0.9], [0, 1, 0.1], [0, 0.75, -0.65], [0.97, 0.05, 0.1], [0, 0.1, -1], [0, -0.65, -0.75]])
 SKULL = np.array([0.0, 0.02, -0.085])  # metres
 LOCKED = 0.03  # metres from which hair forms locks
-SHEEN = 10.0  # exponent of the sky's reflection across hair
 NO_CUT = -1.0  # metres: below everything
 FACE = 0.058  # metres, half the width of the face that a fringe covers
 STRAY = (0.046, 0.050)  # metres: height and half width of the face, in which stray hair ends
@@ -144,7 +140,7 @@ def grow_on(
     typical = float(odds @ length) + sum(tie.length for tie in style.ties) / max(len(style.ties), 1)
     piece = min(max(min(turn, 0.017), 0.003), max(typical, 0.003))
     step = min(max(min(0.5 * piece, 0.006), 0.0022), 0.006)
-    strands = int(min(MAX_STRANDS, DRAWN * limit / (typical / max(piece, step) + 0.6)) * style.dense)
+    strands = int(min(30_000, DRAWN * limit / (typical / max(piece, step) + 0.6)) * style.dense)
     root = r.choice(len(odds), strands, p=odds)
     how = Growth(
         step, style.lift_length, style.brush_length, style.flow, style.gravity, style.gravity_length, style.stiffness,
@@ -370,11 +366,11 @@ def placed_strands(
     width = float(np.clip(LAYERS * _covered_area(means) / (2.5 * length.sum()), WIDTHS[0], widest))
     outward = np.empty_like(means)
     outwards(body.distance, means, outward)
-    grid = np.zeros(SHADE_GRID, np.float32)
+    grid = np.zeros((94, 97, 92), np.float32)
     densities(means, (2.5 * width * length).astype(np.float32), grid)
     cover = np.empty(number, np.float32)
     covers(grid, means, outward, cover)
-    seen = cover < DEEP
+    seen = cover < 9.0  # layers
     if seen.sum() > limit:
         seen &= cover <= np.partition(cover, limit - 1)[limit - 1]
         seen[np.flatnonzero(seen)[limit:]] = False
@@ -416,7 +412,7 @@ def sheen(way: np.ndarray, outward: np.ndarray, cover: np.ndarray) -> np.ndarray
     """
     half = outward + [0.0, 1.0, 0.0]
     across = (way * half).sum(1) / np.linalg.norm(half, axis=1).clip(0.2)
-    return (1 - across**2).clip(0) ** SHEEN * np.exp(-0.5 * cover)
+    return (1 - across**2).clip(0) ** 10.0 * np.exp(-0.5 * cover)
 
 
 def _covered_area(means: np.ndarray) -> float:

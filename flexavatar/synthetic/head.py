@@ -20,11 +20,7 @@ from flexavatar.synthetic.labels import UVLabels, uv_labels
 from flexavatar.synthetic.lighting import Light
 from flexavatar.synthetic.pieces import Piece
 
-RIM = 0.006  # metres over which what hangs lower than the bust fades out
-SHOWN = 0.5  # opacity from which an anchor counts as part of the head
-HIGHLIGHT = (0.9945, 0.9985)  # cosine to the half vector where the reflection in an eye starts and is full
 SHOULDER = 0.75  # brightness from which highlights roll off
-STRAND_SHINE = 24.0  # exponent of the highlight across hair
 
 
 @dataclass(frozen=True)
@@ -112,17 +108,17 @@ class SyntheticHead:
         lit = piece.colors * self.light.irradiance(normals)
         if piece.gloss > 0:
             across = 1 - ((made.strands @ rotation.T) @ self.light.direction).square()
-            shine = across.clamp_min(0) ** STRAND_SHINE * (normals @ self.light.direction).clamp_min(0)
+            shine = across.clamp_min(0) ** 24.0 * (normals @ self.light.direction).clamp_min(0)
             shine = shine * self.light.whole(normals)
             lit = lit + (piece.gloss * self.light.strength) * shine[:, None] * (0.3 + piece.colors)
         # Hair ends with the bust, however low it hangs.
-        opacities = piece.opacity * ((made.means[:, 1] - straight[:, 1].min()) / RIM).clamp(0, 1)
+        opacities = piece.opacity * ((made.means[:, 1] - straight[:, 1].min()) / 0.006).clamp(0, 1)
         return Gaussians(made.means, made.quats, made.scales, opacities, self._toned(lit))
 
     def _eye_highlight(self, normals: Tensor) -> Tensor:
         """Reflection [G] of the strongest lamp, for an onlooker in front."""
         half = torch.nn.functional.normalize(self.light.direction + normals.new_tensor([0.0, 0.0, 1.0]), dim=-1)
-        low, high = HIGHLIGHT
+        low, high = 0.9945, 0.9985  # cosine where the reflection starts, and is full
         spot = ((normals @ half - low) / (high - low)).clamp(0, 1)
         return spot * self.assets.maps.eyes * min(0.35 + self.light.strength, 0.8)
 
@@ -164,5 +160,5 @@ class PosedHead:
             self.surface,
             Gaussians.cat([empty, *cover]),
             self.expression.head_rotation,
-            head.opacities > SHOWN,
+            head.opacities > 0.5,
         )

@@ -31,8 +31,6 @@ from flexavatar.synthetic.sampling import sample_camera, sample_expression, samp
 
 Split = Literal["train", "eval"]
 HELD_OUT_HAIR = ("bob02", "short03")
-EVAL_FACES = 10  # one portrait in so many is for evaluation
-TRIES = 20  # portraits in a row that may be unusable
 PAINTED_SHARE = 0.12  # heads with a MakeHuman skin
 PAINTED_LIGHT, PHOTO_LIGHT = (0.9, 1.0), (0.5, 1.13)  # contrast and gain; photographed skin is darker than skin
 PAINTED_EYES, EYES_TO_SKIN, EYE_LEVELS = 0.9, 1.1, (0.35, 0.95)  # brightness of the white of the eye
@@ -109,7 +107,7 @@ class SyntheticHeads:
     def _face(self, draw: _Draw) -> Face:
         if self._faces and not draw.chance(PAINTED_SHARE):
             start = draw.number(len(self._faces))
-            for step in range(min(TRIES, len(self._faces))):
+            for step in range(min(20, len(self._faces))):  # some are unusable
                 face = self.assets.faces[self._faces[(start + step) % len(self._faces)]]
                 if face is not None:
                     return face
@@ -117,7 +115,7 @@ class SyntheticHeads:
 
 
 def _held_out(name: str) -> bool:
-    return zlib.crc32(name.encode()) % EVAL_FACES == 0
+    return zlib.crc32(name.encode()) % 10 == 0
 
 
 def _fringe_cut(cards: Cards, height: float) -> Cards:

@@ -12,7 +12,6 @@ from flexavatar.settings import to_device
 
 # Cosine-lobe factors of the orders 0, 1, 2 over pi (Ramamoorthi and Hanrahan 2001).
 _LOBE = (1.0, 2 / 3, 1 / 4)
-HARD = 0.15  # share of heads before a single strong lamp
 FADED = (-0.15, 0.35)  # cosine to the photo's camera: where its light has faded, and from where it is whole
 USUAL, EXPOSED = (1.0, 1.35), 0.9  # irradiance from the front; how far exposure makes up for what is beyond
 DIRECTIONS = 256  # over which light is averaged
@@ -69,7 +68,7 @@ def sample_light(generator: torch.Generator, contrast: float, gain: float) -> Li
     directions = normal(lamps, 3) * torch.tensor([0.9, 0.5, 0.9]) + torch.tensor([0.0, 0.45, 0.5])
     directions = torch.nn.functional.normalize(directions, dim=-1)
     power = uniform(lamps) + 0.15
-    hard = float(uniform(())) < HARD
+    hard = float(uniform(())) < 0.15  # before a single strong lamp
     if hard:
         power = power * (torch.arange(lamps) == 0)
     power = (max(contrast, 0.8) if hard else contrast * float(uniform(()))) * power / power.sum() * 1.6

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from flexavatar.rig import Rig
 
-COVERED_BELOW = -0.12  # metres: clothes hide skin below the throat only
 _AXES = {"x_scale": 0, "y_scale": 1, "z_scale": 2}
 
 
@@ -82,7 +81,7 @@ def load_mesh(path: Path, rig: Rig, guides: Guides) -> BoundMesh:
     covered = torch.zeros(len(rig.mean), dtype=torch.bool)
     covered[guides.rig_vertices[hidden & (guides.rig_vertices >= 0)]] = True
     # Whole suits also list parts of the head that another of their meshes replaces.
-    covered &= rig.mean[:, 1] < COVERED_BELOW
+    covered &= rig.mean[:, 1] < -0.12  # metres, the throat
     return BoundMesh(
         name=path.stem,
         references=references,

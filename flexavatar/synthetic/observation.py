@@ -17,7 +17,6 @@ from flexavatar.tracking import TrackedFace
 from flexavatar.tracking.crop import CROP_SIZE, head_crop
 from flexavatar.tracking.fit import FRONTAL
 
-_PLACING_ROUNDS = 4  # the crop depends on the perspective, which depends on the crop
 FAINTEST = 0.02  # of a matte, from which a pixel has a colour of its own
 
 
@@ -34,7 +33,7 @@ def photo_camera(
     matrix = camera.world_to_camera.clone()
     points = head.assets.rig.landmarks(head.vertices(expression)).cpu()
     focal = float(intrinsics(FIELD_OF_VIEW, size, size)[0, 0])
-    for _ in range(_PLACING_ROUNDS):
+    for _ in range(4):  # the crop depends on the perspective, which depends on the crop
         pixels, depth = Camera(matrix, camera.intrinsics, size, size).project(points)
         relief = (depth - depth.mean()) * focal / depth.mean()
         crop = head_crop(torch.cat([pixels, relief[:, None]], -1).numpy().astype(np.float64))

@@ -13,8 +13,6 @@ from torch import Tensor
 from flexavatar.synthetic.meshes import BoundMesh
 
 LOCK, HAIR = 0.005, 0.0012  # metres across a lock and across one painted hair
-TIPS = (0.02, 0.14)  # share of a card's length over which its locks end, least and most
-SHEET_TIPS = (0.0, 0.06)  # the same for a style that is one sheet
 MEAN, CONTRAST = 0.5, 0.30  # of the painted brightness
 
 
@@ -44,7 +42,8 @@ def paint_strands(mesh: BoundMesh, corners: Tensor, triangle: Tensor, barycentri
     height = (uv[:, 1] - low[own]) / np.maximum(high[own] - low[own], 1e-6)
     side = uv[:, 0] * across[own] + 7.31 * own
     along_card = uv[:, 1] * along[own]
-    least, most = SHEET_TIPS if card.max() == 0 else TIPS
+    # Share of a card's length over which its locks end; of a style that is one sheet, and of others.
+    least, most = (0.0, 0.06) if card.max() == 0 else (0.02, 0.14)
     end = least + (most - least) * _noise(side / LOCK, 1)
     fine = _noise(side / HAIR + 0.7 * _noise(along_card / 0.03, 2), 3)
     bright = MEAN + CONTRAST * (_noise(side / LOCK + 0.5 * _noise(along_card / 0.05, 4), 5) + fine - 1)

@@ -22,7 +22,6 @@ from flexavatar.training.config import LossWeights
 from flexavatar.training.records import INVALID, RAISED, Labels, TrainingBatch
 
 CENTIMETRE = 0.01  # metres
-SHOWN = 0.985  # opacity of what is shown
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def label_losses(
     if weights.copied:
         terms["copied"] = _mean((copied - labels.colors).abs().mean(-1), shown)
     if weights.presence:
-        terms["presence"] = (gaussians.opacities - SHOWN * shown).abs().mean(-1)
+        terms["presence"] = (gaussians.opacities - 0.985 * shown).abs().mean(-1)
     if weights.spread:
         wide = covering(labels.positions, grid, labels.flags != INVALID)
         wanted = torch.where(raised[..., None] > 0, wide, anchors.scales)

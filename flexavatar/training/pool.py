@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SINGLE = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
-LOG_EVERY = 50  # records
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def fill_pool(plan: Plan, workers: int = 1, minutes: float | None = None) -> Fil
                     reason = future.result()
                     if reason is None:
                         made += 1
-                        if made % LOG_EVERY == 0:
+                        if made % 50 == 0:
                             log.info("%d of %d records, %.2f a second", made, len(missing), _rate(made, started))
                     else:
                         failed[file.name] = reason

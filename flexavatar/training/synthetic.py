@@ -25,10 +25,7 @@ from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.records import TrainingRecord
 
 PHOTO_SPREAD, PHOTO_TURN, TAIL = 12.0, 45.0, 0.2  # degrees of the photo's yaw; share of photos turned up to PHOTO_TURN
-PITCH_SPREAD = 6.0  # degrees
-SAME_EXPRESSION = 0.25  # share of records whose target shows the photo's expression
 BEHIND = 70.0  # degrees: beyond, nothing of the photo is seen
-MAX_JITTER = 1.0  # of the tracker's own error
 
 
 def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: int = 256) -> TrainingRecord:
@@ -41,7 +38,7 @@ def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: in
     tone = Tone.sample(generator)
     before, after = sample_expression(generator), sample_expression(generator)
     first = Expression(before.blendshapes, sample_head_rotation(generator))
-    same = _uniform(generator) < SAME_EXPRESSION
+    same = _uniform(generator) < 0.25
     second = first if same else Expression(after.blendshapes, sample_head_rotation(generator))
     tracked = _photographed(head, first, tone, generator)
     avatar, unwrapped = create_rig_avatar([tracked], displace_hair=False)
@@ -74,9 +71,9 @@ def _photographed(head: SyntheticHead, expression: Expression, tone: Tone, gener
     yaw = PHOTO_SPREAD * float(torch.randn((), generator=generator))
     if _uniform(generator) < TAIL:
         yaw = PHOTO_TURN * (2 * _uniform(generator) - 1)
-    pitch = PITCH_SPREAD * float(torch.randn((), generator=generator))
+    pitch = 6.0 * float(torch.randn((), generator=generator))
     camera = _facing_camera(head, expression, yaw, pitch)
-    tracked = tracked_face(head, expression, camera, jitter=MAX_JITTER * _uniform(generator), generator=generator)
+    tracked = tracked_face(head, expression, camera, jitter=_uniform(generator), generator=generator)
     picture = tone(torch.from_numpy(tracked.image).float() / 255).numpy()
     return replace(tracked, image=flawed(picture, generator))
 

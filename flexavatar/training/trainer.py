@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
-BETAS = (0.9, 0.99)
-STYLED_PACE = 10.0
 
 
 class Forward(nn.Module):
@@ -77,7 +75,7 @@ class Trainer:
         self.average = cast(FlexS, self.averaging.module)
         on_gpu = accelerator.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(model), lr=1.0, betas=BETAS, weight_decay=config.weight_decay, fused=on_gpu
+            parameter_groups(model), lr=1.0, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=on_gpu
         )
         self.progress = Progress(step=0, seconds=0.0)
         if (run / "state").is_dir():
@@ -211,7 +209,7 @@ def parameter_groups(model: nn.Module) -> list[dict[str, object]]:
     chosen = {id(parameter) for parameter in styled}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     groups: list[dict[str, object]] = [{"params": others, "pace": 1.0}]
-    return [*groups, {"params": styled, "pace": STYLED_PACE}] if styled else groups
+    return [*groups, {"params": styled, "pace": 10.0}] if styled else groups
 
 
 def learning_rate(config: TrainingConfig, step: int, within: int) -> float:
