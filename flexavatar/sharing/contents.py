@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from flexavatar.files import atomic_path
-from flexavatar.progress import Tell
+from flexavatar.progress import Progress, Tell
 from flexavatar.sharing.card import preview_card, save_poster
 from flexavatar.sharing.store import Receipt, SharedStore, ShareOptions
 
 if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
-    from flexavatar.pipeline import Progress
     from flexavatar.settings import Device
 
 BUNDLE, CARD, THUMBNAIL, VIDEO = "avatar.flexbundle", "card.jpg", "thumbnail.jpg", "turntable.mp4"
