@@ -15,7 +15,7 @@ app: setup
 	$(BIN)/python app.py
 
 test: setup $(VENV)/.dev chromium lint
-	$(BIN)/python -m pytest --durations 15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 lint: setup $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+# Two processes of tests already fill two cores. OMP_NUM_THREADS in the environment is what counts.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before Gradio is imported: processes that share its folder of uploads clear away each other's files.
+_uploads = tempfile.TemporaryDirectory(prefix="flexavatar-tests-")
+os.environ["GRADIO_TEMP_DIR"] = _uploads.name
 
 import numpy as np
 import pytest
