@@ -7,6 +7,7 @@ import logging
 import struct
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
@@ -189,8 +190,6 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
         raise ValueError(f"An image is uint8 [H, W, 3] or [H, W, 4], not {image.dtype} {list(image.shape)}.")
     name, options = _WRITTEN[suffix]
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    if name == "JPEG":
-        picture = picture.convert("RGB")
+    shown = image[..., :3] if name == "JPEG" else image
     with atomic_path(path) as temporary:
-        picture.save(temporary, format=name, **options)
+        iio.imwrite(temporary, np.ascontiguousarray(shown), plugin="pillow", format=name, **options)
