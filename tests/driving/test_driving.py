@@ -104,14 +104,14 @@ def test_motion_from_a_video(motion, truth):
 
 
 def test_motion_from_a_tracked_sequence(video, tracker, motion):
-    crops = list(tracker.follow(read_video_frames(video)))
+    crops = list(tracker.follow(read_video_frames(video)))[::3]
     tracked: list[TrackedFace | None] = list(tracker.track_crops([found for found in crops if found is not None]))
     assert len(tracked) == len(crops)
-    for frame in range(30, 36):
+    for frame in (10, 11):
         tracked[frame] = None
-    other = motion_from_tracked(tracked, 30)
+    other = motion_from_tracked(tracked, 10)
     index = INDEX["jawOpen"]
-    assert correlation(other.blendshapes[:, index], motion.blendshapes[:, index]) > 0.8
+    assert correlation(other.blendshapes[:, index], motion.blendshapes[::3, index]) > 0.8
     with pytest.raises(NoFaceFound):
         motion_from_tracked([None, None], 30)
 

@@ -64,8 +64,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SharedStore:
 
 
 @pytest.fixture(scope="module")
-def made(avatar_file: Path, light_bundle_file: Path, store: SharedStore) -> Receipt:
-    return share(store, Avatar.load(avatar_file), light_bundle_file, ShareOptions("Ada", downloads=True), "cpu")
+def made(avatar_file: Path, bundle_file: Path, store: SharedStore) -> Receipt:
+    return share(store, Avatar.load(avatar_file), bundle_file, ShareOptions("Ada", downloads=True), "cpu")
 
 
 @pytest.fixture(scope="module")
