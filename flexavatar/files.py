@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Reading files with a clear word on failure, and writing them so that a reader never meets half of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flexavatar.errors import CannotWrite
+from flexavatar.errors import CannotWrite, FlexAvatarError
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,16 @@ _ADVICE = {
     errno.EISDIR: "this is a folder; add a file name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+
+def content_of(path: Path, error: type[FlexAvatarError]) -> bytes:
+    """The bytes of a file. Raises `error`, which says why it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as reason:
+        raise error(f"There is no file {path}. Check the path.") from reason
+    except OSError as reason:
+        raise error(f"Cannot read {path}: {reason.strerror or reason}. Check the path.") from reason
 
 
 @contextmanager

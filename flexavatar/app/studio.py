@@ -41,7 +41,7 @@ class Reenactment:
     """What driving an avatar wrote."""
 
     video: str  # path of an .mp4, or a .webm if transparent
-    motion: str  # path of the driver's motion as a Live Link FaceChoice .csv
+    motion: str  # path of the driver's motion as a Live Link Face .csv
     frames: int
     fps: float
     warnings: tuple[str, ...]  # sentences for the visitor

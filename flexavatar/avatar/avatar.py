@@ -57,9 +57,8 @@ class Avatar(Appearance):
     thumbnail: np.ndarray = field(default_factory=_no_thumbnail)  # uint8 [256, 256, 3]
     metadata: Mapping[str, Any] = field(default_factory=dict)  # model, how and from what it was made; JSON values
     network: AvatarCode | None = None  # what a network knows beyond the rig avatar
-    hair_displacement: Tensor | None = (
-        None  # [V] metres that hair raises the rig's vertices; see flexavatar.rig.hair_displacement
-    )
+    # [V] metres that hair raises the rig's vertices; see flexavatar.rig.hair_displacement.
+    hair_displacement: Tensor | None = None
     residuals: Residuals | None = None  # what photos know beyond the rig and the network
 
     @property

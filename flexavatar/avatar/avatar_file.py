@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from flexavatar.errors import BadAvatarFile
-from flexavatar.files import atomic_path
+from flexavatar.files import atomic_path, content_of
 
 FORMAT = "flexavatar"
 FORMAT_VERSION = 1
@@ -73,12 +73,7 @@ def write_avatar_file(
 def read_avatar_file(path: str | Path) -> AvatarFile:
     """Read an avatar. Raises BadAvatarFile, with a message of its own for each thing that can be wrong."""
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadAvatarFile(f"There is no file {path}. Check the path.") from error
-    except OSError as error:
-        raise BadAvatarFile(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+    content = content_of(path, BadAvatarFile)
 
     metadata = _checked_metadata(path, content)
     damaged = f"{path} is damaged. Download or save it again."

@@ -23,7 +23,7 @@ from flexavatar.baking.error import BakeReport
 from flexavatar.camera import FIELD_OF_VIEW, HEAD_CENTER, VIEW_HEIGHT
 from flexavatar.errors import BadBundle
 from flexavatar.expression import ARKIT_BLENDSHAPES
-from flexavatar.files import atomic_path
+from flexavatar.files import atomic_path, content_of
 from flexavatar.gaussians import Gaussians
 from flexavatar.io.encoding import unit
 
@@ -99,12 +99,7 @@ def bundle_bytes(baked: BakedAvatar) -> bytes:
 def read_bundle(path: str | Path) -> BakedAvatar:
     """Read a bundle. Raises BadBundle, with a message of its own for each thing that can be wrong."""
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadBundle(f"There is no file {path}. Check the path.") from error
-    except OSError as error:
-        raise BadBundle(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+    content = content_of(path, BadBundle)
     header, data = _opened(path, content)
     try:
         return _baked(header, data)

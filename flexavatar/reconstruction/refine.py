@@ -34,7 +34,7 @@ from flexavatar.reconstruction.freedom import (
 )
 from flexavatar.reconstruction.hidden import HiddenParams, closed_lids, toned
 from flexavatar.reconstruction.observation import FitObservation, observe_close_up, observe_face
-from flexavatar.render import Rendering, render
+from flexavatar.render import render
 from flexavatar.rig.parts import parts
 from flexavatar.rig.subdivision import subdivision
 from flexavatar.settings import BLACK, to_device
@@ -199,7 +199,8 @@ def _fit(
         view = photo.at(level)
         by = learned.residuals(gates[number] if len(photos) > 1 else None)
         picture = render(alignment.aligned(changed(starts[number], by), number), view.camera, BLACK)
-        wrong = (_own_colors(picture) - alignment.toned(view.image, number)) * compared[number][level]
+        # Of composites, Gaussians at dark outlines turn white to make up for an opacity that is wrong.
+        wrong = (picture.own_colors(FAINTEST) - alignment.toned(view.image, number)) * compared[number][level]
         loss = wrong.abs().mean() + params.matte_weight * ((picture.alpha - view.matte) * view.weight).abs().mean()
         loss = loss + params.edges * (wrong.diff(dim=1).abs().mean() + wrong.diff(dim=2).abs().mean())
         optimiser.zero_grad()
@@ -209,14 +210,6 @@ def _fit(
         if not step_done():
             break
     return _Fine(learned.whole(), colors)
-
-
-def _own_colors(picture: Rendering) -> Tensor:
-    """Colours [3, H, W] of what is drawn over black, without what lies behind it.
-
-    Else Gaussians at dark outlines turn white, and at bright ones black, to make up for an opacity that is wrong.
-    """
-    return picture.rgb / picture.alpha.clamp_min(FAINTEST)
 
 
 class _Learned:

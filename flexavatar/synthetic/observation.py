@@ -12,6 +12,7 @@ from flexavatar.camera import FIELD_OF_VIEW, Camera, intrinsics
 from flexavatar.expression import Expression
 from flexavatar.rig.rig import head_motion
 from flexavatar.rotations import rotation_exp
+from flexavatar.settings import BLACK
 from flexavatar.synthetic.head import SyntheticHead
 from flexavatar.tracking import TrackedFace
 from flexavatar.tracking.crop import CROP_SIZE, head_crop
@@ -60,11 +61,10 @@ def tracked_face(
     """
     expression = expression or Expression.neutral()
     camera = camera or photo_camera(head, expression)
-    picture = head.render(camera, expression, background)
-    # As of a photo's matte, without what shines through of the background.
-    behind = torch.tensor(background, device=picture.rgb.device)[:, None, None] * (1 - picture.alpha)
-    own = (picture.rgb - behind) / picture.alpha.clamp_min(FAINTEST)
-    image = torch.where(picture.alpha > FAINTEST, own, picture.rgb)
+    picture = head.render(camera, expression, BLACK)
+    # As of a photo's matte: the background shines through nowhere.
+    behind = torch.tensor(background, device=picture.rgb.device)[:, None, None]
+    image = torch.where(picture.alpha > FAINTEST, picture.own_colors(FAINTEST), behind)
     shape, blendshapes = head.shape.cpu(), head.blendshapes(expression.to(head.shape.device)).cpu()
     landmarks = camera.project(head.assets.rig.landmarks(head.vertices(expression)).cpu())[0]
     if jitter > 0:
