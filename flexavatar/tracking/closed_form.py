@@ -6,9 +6,14 @@ PyMatting has both, but compiles for almost a minute when it is first imported; 
 from __future__ import annotations
 
 import cv2
+import numba as nb
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, cg
+
+from flexavatar.render.numba_support import prepare_cache
+
+prepare_cache()
 
 
 def closed_form_alpha(image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray) -> np.ndarray:
@@ -19,13 +24,14 @@ def closed_form_alpha(image: np.ndarray, coarse: np.ndarray, unknown: np.ndarray
     alpha = coarse.astype(np.float64)
     if not unknown.any() or min(image.shape[:2]) < 3:
         return alpha.astype(np.float32)
-    inside = unknown.ravel()
-    laplacian = _laplacian(image.astype(np.float64), unknown)[inside]
-    system, known = laplacian[:, inside], laplacian[:, ~inside]
+    count = int(unknown.sum())
+    number = np.full(unknown.shape, -1)
+    number[unknown] = np.arange(count)
+    values, columns, starts, right = _system(image.astype(np.float64), alpha, number, count)
+    system = csr_array((values, columns, starts), shape=(count, count))
     diagonal = system.diagonal().clip(1e-12)
     jacobi = LinearOperator(system.shape, lambda x: x.ravel() / diagonal)
-    start, right = alpha.ravel()[inside], -known @ alpha.ravel()[~inside]
-    found, _ = cg(system, right, x0=start, rtol=1e-4, maxiter=500, M=jacobi)
+    found, _ = cg(system, right, x0=alpha[unknown], rtol=1e-4, maxiter=500, M=jacobi)
     alpha[unknown] = found.clip(0, 1)
     return alpha.astype(np.float32)
 
@@ -49,16 +55,67 @@ def _average(colors: np.ndarray, weights: np.ndarray, reach: int, faint: float =
     return (cv2.blur(colors * weights, size) + faint * colors) / (cv2.blur(weights, size)[..., None] + faint)
 
 
-def _laplacian(image: np.ndarray, unknown: np.ndarray) -> csr_array:
-    """The matting Laplacian [HW, HW] of the 3 x 3 windows that hold an unknown pixel (Eq. 12 there)."""
-    height, width = unknown.shape
-    index = np.arange(height * width).reshape(height, width)
-    used = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
-    windows = np.lib.stride_tricks.sliding_window_view(index, (3, 3))[used].reshape(-1, 9)
-    colors = image.reshape(-1, 3)[windows]
-    centred = colors - colors.mean(1, keepdims=True)
-    covariance = centred.mT @ centred / 9 + 1e-6 / 9 * np.eye(3)
-    affinity = (1 + centred @ np.linalg.solve(covariance, centred.mT)) / 9
-    weights = np.eye(9) - affinity
-    rows, columns = np.repeat(windows, 9, 1).ravel(), np.tile(windows, (1, 9)).ravel()
-    return coo_array((weights.ravel(), (rows, columns)), shape=(index.size, index.size)).tocsr()
+@nb.njit(cache=True)
+def _system(image: np.ndarray, alpha: np.ndarray, number: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """The rows of the matting Laplacian (Eq. 12 there, 3 x 3 windows) that belong to unknown pixels.
+
+    image float64 [H, W, 3] in 0..1, alpha float64 [H, W] right where it is known, number int64 [H, W] of an unknown
+    pixel among `count`, -1 where alpha is known. Returns the values, columns and row starts of a sparse matrix
+    [count, count], and the right side [count].
+    """
+    height, width, _ = image.shape
+    stencil = np.zeros((count, 25))  # of the 5 x 5 pixels around
+    centred, solved = np.empty((9, 3)), np.empty((9, 3))
+    for top in range(height - 2):
+        for left in range(width - 2):
+            if number[top : top + 3, left : left + 3].max() < 0:
+                continue
+            mean = np.zeros(3)
+            for i in range(9):
+                mean += image[top + i // 3, left + i % 3]
+            mean /= 9
+            covariance = np.zeros((3, 3))
+            for i in range(9):
+                centred[i] = image[top + i // 3, left + i % 3] - mean
+                for a in range(3):
+                    for b in range(3):
+                        covariance[a, b] += centred[i, a] * centred[i, b] / 9
+            for a in range(3):
+                covariance[a, a] += 1e-6 / 9
+            a, b, c = covariance[0]
+            d, e, f = covariance[1, 1], covariance[1, 2], covariance[2, 2]
+            A, B, C, D, E, F = d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b  # noqa: N806
+            scale = 1 / (a * A + b * B + c * C)
+            for i in range(9):
+                x, y, z = centred[i]
+                solved[i, 0] = (A * x + B * y + C * z) * scale
+                solved[i, 1] = (B * x + D * y + E * z) * scale
+                solved[i, 2] = (C * x + E * y + F * z) * scale
+            for i in range(9):
+                row = number[top + i // 3, left + i % 3]
+                if row < 0:
+                    continue
+                for j in range(9):
+                    dot = centred[i, 0] * solved[j, 0] + centred[i, 1] * solved[j, 1] + centred[i, 2] * solved[j, 2]
+                    place = (j // 3 - i // 3 + 2) * 5 + j % 3 - i % 3 + 2
+                    stencil[row, place] += (1.0 if i == j else 0.0) - (1 + dot) / 9
+    values, columns = np.empty(count * 25), np.empty(count * 25, np.int32)
+    starts, right = np.zeros(count + 1, np.int32), np.zeros(count)
+    used = 0
+    for y in range(height):
+        for x in range(width):
+            row = number[y, x]
+            if row < 0:
+                continue
+            for place in range(25):
+                weight = stencil[row, place]
+                if weight == 0:
+                    continue
+                v, u = y + place // 5 - 2, x + place % 5 - 2
+                if number[v, u] < 0:
+                    right[row] -= weight * alpha[v, u]
+                else:
+                    values[used], columns[used] = weight, number[v, u]
+                    used += 1
+            starts[row + 1] = used
+    return values[:used], columns[:used], starts, right
