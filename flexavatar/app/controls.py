@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
 }
 HEAD_TURNS = ("Turn (to the subject's left)", "Nod (down)", "Tilt (to the right shoulder)")
 LARGEST_TURN = 45.0  # degrees
-MATTES = {  # what cuts people out; all but the first are downloaded by rembg when they are asked for
+MATTE_CHOICES = {  # what cuts people out; all but the first are downloaded by rembg when they are asked for
     "Usual, at once": "selfie",
     "U-2-Net for people, 170 MB": "rembg:u2net_human_seg",
     "ISNet, 170 MB": "rembg:isnet-general-use",
@@ -74,7 +74,7 @@ def matte_choice(tab: str) -> gr.Dropdown:
     """What cuts the person out, among options that few need, in the current Blocks context."""
     with gr.Accordion("Advanced", open=False):
         return gr.Dropdown(
-            [*MATTES.items()],
+            [*MATTE_CHOICES.items()],
             value="selfie",
             label="Cut out by",
             info="Others may help where the background becomes part of the head. The server downloads them once.",
