@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -12,10 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.metrics import PerceptualTerm, PhotometricWeights, l1, photometric_loss
-from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.progress import Progress
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
@@ -111,23 +109,6 @@ def fit(
     if best.loss == math.inf:  # stopped before there was anything to compare
         best = _Best(code.detach().clone(), losses[-1], len(losses) - 1)
     return FitResult(best.code, tuple(losses), best.step, stopped)
-
-
-def fit_head(
-    model: FlexS,
-    head: EncodedHead,
-    observations: Sequence[FitObservation],
-    settings: FitSettings = FitSettings(),
-    perceptual: Sequence[PerceptualTerm] = (),
-    progress: Progress | None = None,
-) -> tuple[EncodedHead, FitResult]:
-    """`fit` for one person (a batch of 1) of flex-s; the model's parameters must not ask for gradients."""
-
-    def decode(code: Tensor, expressions: Tensor) -> Gaussians:
-        return model.decode(head.repeated(code, len(expressions)), Expression.from_code(expressions))
-
-    result = fit(decode, head.code, observations, settings, perceptual, progress)
-    return replace(head, code=result.code), result
 
 
 @dataclass(frozen=True)
