@@ -32,6 +32,9 @@ from flexavatar.tracking.matte import PersonMatting
 
 SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
 CROP = (CROP_SIZE, CROP_SIZE)
+# Part of the names of caches of tracked photos: raise it when crops, mattes or fits change in a way that who reads the
+# caches should see. 2: a second opinion on mattes.
+TRACKING_VERSION = 2
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 

@@ -22,7 +22,7 @@ from flexavatar.io.images import read_image
 from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import observe_face
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
-from flexavatar.tracking.tracker import TrackedFace
+from flexavatar.tracking.tracker import TRACKING_VERSION, TrackedFace
 from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.records import TrainingRecord
 
@@ -34,17 +34,18 @@ CROP = 320  # pixels that are kept of a head crop
 QUALITY = 92  # JPEG
 MAX_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
 MAX_YAW = 55.0  # degrees
-CACHE_VERSION = 1
+FORMAT = 1  # of the cached files
 
 
 def track_portraits(photos: Sequence[Path], cache: Path) -> Iterator[Path]:
     """Track every photo and its mirror image; yields the files of those that can be learned from.
 
-    What is in the cache is not tracked again. Photos without a clear face are remembered as such.
+    What this version of the tracker has left in the cache is not tracked again, nor are photos in which it found no
+    clear face.
     """
     from flexavatar.tracking import FaceTracker
 
-    folder = cache / f"portraits-{CACHE_VERSION}"
+    folder = cache / f"portraits-{FORMAT}-tracked-{TRACKING_VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     with FaceTracker() as tracker:
         for photo in photos:
