@@ -17,8 +17,8 @@ from flexavatar.app.work import LONG, SHORT
 from flexavatar.motion import CLIP_NAMES
 from flexavatar.parsing import parse_color, parse_expression
 
-LARGEST_PICTURE = 1024  # pixels
-LONGEST_VIDEO = 10.0  # seconds
+MAX_PICTURE_SIZE = 1024  # pixels
+MAX_VIDEO_SECONDS = 10.0  # seconds
 TRANSPARENT = "transparent"
 QUALITIES = ("instant", "fast", "balanced", "best")
 TRANSFERS = ("relative", "absolute")
@@ -62,14 +62,14 @@ def add_endpoints(studio: Studio) -> None:
 
     def render(avatar: str, expression: str, yaw: float, pitch: float, size: float) -> Any:
         """Draw an avatar. `expression` is a preset such as "smile", or "jawOpen=0.5, mouthSmileLeft=1"."""
-        side = _within(size, 32, LARGEST_PICTURE, "size")
+        side = _within(size, 32, MAX_PICTURE_SIZE, "size")
         return studio.render(avatar, parse_expression(expression), yaw, pitch, int(side))
 
     def turntable(avatar: str, expression: str, seconds: float, size: float) -> str:
         """A video (MP4) that turns once around the head."""
-        side = _within(size, 32, LARGEST_PICTURE, "size")
+        side = _within(size, 32, MAX_PICTURE_SIZE, "size")
         return studio.turntable(
-            avatar, parse_expression(expression), _within(seconds, 0.5, LONGEST_VIDEO, "seconds"), int(side)
+            avatar, parse_expression(expression), _within(seconds, 0.5, MAX_VIDEO_SECONDS, "seconds"), int(side)
         )
 
     def export(avatar: str, file_format: str, expression: str) -> str:
@@ -98,7 +98,7 @@ def add_endpoints(studio: Studio) -> None:
             head_motion=_within(head_motion, 0, 1, "head_motion"),
             side_by_side=side_by_side,
             background=None if background == TRANSPARENT else parse_color(background),
-            size=int(_within(size, 32, LARGEST_PICTURE, "size")),
+            size=int(_within(size, 32, MAX_PICTURE_SIZE, "size")),
         )  # fmt: skip
         return made.video, made.motion, {"frames": made.frames, "fps": made.fps, "warnings": made.warnings}
 
@@ -110,8 +110,8 @@ def add_endpoints(studio: Studio) -> None:
     def morph(avatars: str, expression: str, seconds: float, turn: float, size: float) -> str:
         """A video (MP4) from each avatar to the next, `seconds` a step; `turn` degrees around the head."""
         return studio.morph(
-            _listed(avatars), parse_expression(expression), _within(seconds, 0.5, LONGEST_VIDEO, "seconds"),
-            _within(turn, -360, 360, "turn"), int(_within(size, 32, LARGEST_PICTURE, "size")),
+            _listed(avatars), parse_expression(expression), _within(seconds, 0.5, MAX_VIDEO_SECONDS, "seconds"),
+            _within(turn, -360, 360, "turn"), int(_within(size, 32, MAX_PICTURE_SIZE, "size")),
         )  # fmt: skip
 
     with gr.Column(visible=False):

@@ -20,7 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
     "Cheeks": ("cheek", "nose"),
 }
 HEAD_TURNS = ("Turn (to the subject's left)", "Nod (down)", "Tilt (to the right shoulder)")
-LARGEST_TURN = 45.0  # degrees
+MAX_TURN = 45.0  # degrees
 MATTE_CHOICES = {  # what cuts people out; all but the first are downloaded by rembg when they are asked for
     "Usual, at once": "selfie",
     "U-2-Net for people, 170 MB": "rembg:u2net_human_seg",
@@ -93,7 +93,7 @@ def expression_controls() -> ExpressionControls:
                     if name.startswith(prefixes):
                         by_name[name] = gr.Slider(0, 1, value=0, step=0.01, label=_label(name), buttons=[])
         with gr.Tab("Head turn"), gr.Row(elem_classes="sliders"):
-            turns = [gr.Slider(-LARGEST_TURN, LARGEST_TURN, 0, step=1, label=t, buttons=[]) for t in HEAD_TURNS]
+            turns = [gr.Slider(-MAX_TURN, MAX_TURN, 0, step=1, label=t, buttons=[]) for t in HEAD_TURNS]
     return ExpressionControls(preset, [by_name[name] for name in ARKIT_BLENDSHAPES], turns)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
-LONGEST = 300.0  # seconds that a task may ask for
+MAX_SECONDS = 300.0  # seconds that a task may ask for
 Message = tuple[Literal["progress", "made", "failed"], Any]
 
 
@@ -66,7 +66,7 @@ def borrowed(
 
 def _seconds(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> int:
     """What ZeroGPU is asked for; it keeps what is not used."""
-    return math.ceil(min(seconds, LONGEST))
+    return math.ceil(min(seconds, MAX_SECONDS))
 
 
 def _messages(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> Iterator[Message]:

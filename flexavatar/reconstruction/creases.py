@@ -13,7 +13,7 @@ from flexavatar.avatar.residuals import crease_shares
 from flexavatar.expression import BLINKS, with_neutral
 from flexavatar.rig import Rig
 from flexavatar.rig.maps import blurred, maps_of, of_texels
-from flexavatar.rig.parts import SMALLEST_AREA, parts
+from flexavatar.rig.parts import MIN_AREA, parts
 from flexavatar.rig.regions import smooth_step
 from flexavatar.rig.subdivision import subdivision
 
@@ -80,7 +80,7 @@ def compressed(shape: Tensor, neutral: Tensor, blendshapes: Tensor) -> Compressi
     faces = rig.pose(shape, torch.stack([neutral, with_neutral(blendshapes, neutral)]))
     before, after = rig.anchors.steps(faces)
     # The principal stretches of the surface: singular values of `after` seen from an orthonormal basis of `before`.
-    metric = before.mT @ before + SMALLEST_AREA * torch.eye(2)
+    metric = before.mT @ before + MIN_AREA * torch.eye(2)
     basis = torch.linalg.inv(torch.linalg.cholesky(metric)).mT
     squares, directions = torch.linalg.eigh((after @ basis).mT @ (after @ basis))
     amount = (1 - squares[:, 0].clamp_min(0).sqrt()).clamp_min(0)

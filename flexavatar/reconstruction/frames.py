@@ -16,7 +16,7 @@ from flexavatar.settings import Quality
 from flexavatar.tracking.crop import HeadCrop
 from flexavatar.tracking.fit import LandmarkModel, affine_start
 from flexavatar.tracking.landmarks import Face
-from flexavatar.tracking.tracker import CROP, SMALLEST_FACE, FaceCrop
+from flexavatar.tracking.tracker import CROP, MIN_FACE_SIZE, FaceCrop
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _unusable(notes: Sequence[FrameNote], errors: np.ndarray, yaw: np.ndarray, p
     limit = max(params.tracked_badly * float(np.median(errors)), params.tracked_well)
     reasons = {}
     for i, note in enumerate(notes):
-        if note.face_size < SMALLEST_FACE:
+        if note.face_size < MIN_FACE_SIZE:
             reasons[i] = "face too small"
         elif abs(yaw[i]) > params.far_turned:
             reasons[i] = "face turned away too far"

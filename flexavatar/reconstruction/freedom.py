@@ -14,7 +14,7 @@ from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import SPREAD, outward_normals
-from flexavatar.rig.parts import SMALLEST_AREA, parts
+from flexavatar.rig.parts import MIN_AREA, parts
 from flexavatar.rig.regions import smooth_step
 from flexavatar.rig.subdivision import subdivision
 
@@ -94,7 +94,7 @@ def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
     others = [Expression.of(name).blendshapes.to(avatar.device) for name in ("neutral", "blink")]
     faces = torch.stack([blendshapes, *others])
     areas = rig.anchors.areas(rig.pose(avatar.shape, with_neutral(faces, avatar.neutral_blendshapes)))
-    return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision(avatar.device).parent]
+    return (areas[0] / areas.amax(0).clamp_min(MIN_AREA))[subdivision(avatar.device).parent]
 
 
 def compared_pixels(view: FitObservation) -> Tensor:

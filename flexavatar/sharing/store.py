@@ -24,7 +24,7 @@ Visibility = Literal["link", "private"]
 VISIBILITIES: tuple[Visibility, ...] = ("link", "private")
 FORMAT = 1
 DAY = 24 * 3600.0
-LONGEST_NAME = 60
+MAX_NAME_LENGTH = 60
 _FILE = re.compile(r"[a-z]+(\.[a-z0-9]+)+")
 
 
@@ -256,7 +256,7 @@ def _hash(token: str) -> str:
 def _clean_name(name: str) -> str:
     """One short line without control characters."""
     printable = "".join(c if c.isprintable() else " " for c in name)
-    return " ".join(printable.split())[:LONGEST_NAME].strip() or "Avatar"
+    return " ".join(printable.split())[:MAX_NAME_LENGTH].strip() or "Avatar"
 
 
 def _to_json(avatar: SharedAvatar, token: str) -> bytes:

@@ -16,7 +16,7 @@ import app
 from flexavatar.app.downloads import DOWNLOADS, one_id
 from flexavatar.app.jobs import Jobs
 from flexavatar.app.roster import MAX_AVATARS, Roster
-from flexavatar.app.share_box import lives
+from flexavatar.app.share_box import lifetimes
 from flexavatar.app.store import AvatarGone
 from flexavatar.app.studio import FORMATS, SMALL_VIDEO, Studio
 from flexavatar.app.work import duration
@@ -213,7 +213,7 @@ def test_an_avatar_is_chosen_before_it_is_used() -> None:
 )
 def test_what_the_site_allows_is_offered(days: float | None, offered: list[float | None], tmp_path: Path) -> None:
     store = SharedStore(FolderStorage(tmp_path), Limits(days=days))
-    assert [*lives(store).values()] == offered
+    assert [*lifetimes(store).values()] == offered
 
 
 @pytest.mark.slow  # a fresh interpreter takes seconds to import everything
