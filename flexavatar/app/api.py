@@ -151,7 +151,7 @@ def _endpoint(
     output: Component | list[Component],
     queue: dict[str, Any] = SHORT,
 ) -> None:
-    """Endpoints hang on an event, so each gets a button that nobody sees."""
+    """Add an endpoint to the current Blocks: a click on a hidden button, as gradio's endpoints are events."""
     gr.Button(name).click(
         with_clear_errors(function),
         [*inputs],

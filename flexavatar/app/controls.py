@@ -45,14 +45,14 @@ class ExpressionControls:
 
 
 def quality_choice(instant: bool, **settings: Any) -> gr.Radio:
-    """How much work an avatar may be; `instant` offers not to fit a network's avatar. Settings are those of Radio."""
+    """The choice of a `Quality`; "instant" is offered if `instant` is true. `settings` are passed on to gr.Radio."""
     names = (*(["instant"] if instant else []), "fast", "balanced", "best")
     choices = [(name.capitalize(), name) for name in names]
     return gr.Radio(choices, value="balanced", label="Quality", elem_classes="pills", **settings)
 
 
 def active_html(script: str, value: Any, markup: str, **settings: Any) -> gr.HTML:
-    """`markup` in which a script of STATIC listens, apart from the component's value, which tells what was clicked.
+    """HTML that shows `markup` and runs `script`, a file of STATIC; the component's value is what was clicked.
 
     Updates are `gr.HTML(value=..., markup=...)`: they have to replace both. Settings are those of gr.HTML.
     """
@@ -71,7 +71,7 @@ def hand_over_untouched(upload: Any) -> None:
 
 
 def matte_choice(tab: str) -> gr.Dropdown:
-    """What cuts the person out, among options that few need, in the current Blocks context."""
+    """The choice of what cuts the person out, in a folded section, in the current Blocks context."""
     with gr.Accordion("Advanced", open=False):
         return gr.Dropdown(
             [*MATTE_CHOICES.items()],
@@ -106,7 +106,7 @@ def expression_of(values: tuple[float, ...]) -> Expression:
 
 
 def slider_values(preset: str) -> list[float]:
-    """What the sliders show for a preset; the head looks straight ahead."""
+    """Values of `ExpressionControls.sliders` for a preset; the head looks straight ahead."""
     return [*(round(w, 4) for w in Expression.of(preset).blendshapes.tolist()), *(0.0 for _ in HEAD_TURNS)]
 
 

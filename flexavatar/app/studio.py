@@ -44,7 +44,7 @@ class GpuCosts:
 
 @dataclass(frozen=True)
 class Reenactment:
-    """What driving an avatar wrote."""
+    """The files that driving an avatar wrote, and facts about them."""
 
     video: str  # path of an .mp4, or a .webm if transparent
     motion: str  # path of the driver's motion as a Live Link Face .csv

@@ -116,7 +116,7 @@ def bake_measured(avatar: Decoder, truth: TrueDecodes, params: BakeParams = Bake
 
 
 def visible_splats(avatar: Decoder) -> Tensor:
-    """Indices [N] of the Gaussians that some blendshape or none shows."""
+    """Indices [N] of the Gaussians that are visible in the neutral face or at full weight of some blendshape."""
     opacities = avatar.gaussians(Expression.neutral()).opacities
     for weights in torch.eye(len(ARKIT_BLENDSHAPES)):
         opacities = torch.maximum(opacities, avatar.gaussians(_expression(weights)).opacities)

@@ -78,7 +78,7 @@ FLEX_S = FlexSConfig()
 
 @dataclass(frozen=True)
 class FlexSObservation(Appearance):
-    """What the network is given of B people: one tracked photo each, and the rig avatar's appearance."""
+    """The network's input for B people: a tracked photo of each, and the appearance of their rig avatars."""
 
     images: Tensor  # [B, 3, S, S] the matted head crop on white, 0..1
     camera: Camera  # [B] of the crop, any size; the canonical head frame is its world
@@ -306,7 +306,7 @@ class FlexS(nn.Module):
         return torch.lerp(scales, torch.maximum(scales, wide), _raised(offset) * apart)
 
     def anchors(self, person: Appearance, expression: Expression) -> AnchorFrames:
-        """Where the Gaussians of B people are before the network moves them."""
+        """The anchors [B, G] of B people in one expression each, which the network's attributes are relative to."""
         if self.config.anchors == "rest":
             vertices = self.rig.mean.expand(len(person.shape), -1, -1)
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))

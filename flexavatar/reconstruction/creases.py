@@ -37,7 +37,7 @@ class CreaseParams:
 
 @dataclass(frozen=True)
 class Compression:
-    """How skin of G texels is compressed from one face to another."""
+    """Compression of the skin at G texels from one face to another."""
 
     amount: Tensor  # [G] share of its length that the most compressed direction loses
     direction: Tensor  # [G, 2] which that is: a step in texels along u and v, 1 m long on the surface at rest
@@ -75,7 +75,7 @@ def creases_of(
 
 
 def compressed(shape: Tensor, neutral: Tensor, blendshapes: Tensor) -> Compression:
-    """How blendshapes [52] above neutral ones compress the skin of the neutral face."""
+    """Compression of the skin by blendshapes [52] above the neutral ones, against the neutral face."""
     rig = Rig.load()
     faces = rig.pose(shape, torch.stack([neutral, with_neutral(blendshapes, neutral)]))
     before, after = rig.anchors.steps(faces)

@@ -29,7 +29,7 @@ class DecodeCode(Protocol):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit."""
+    """Steps, learning rate, weights of the loss (Eq. 22-24) and the end of a fit."""
 
     steps: int = 100
     learning_rate: float = 1e-2  # of the code, at the start of the cosine
@@ -151,7 +151,7 @@ def _inside(mattes: Tensor, edge: float) -> Tensor:
 
 
 def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Rates that fall along a cosine to a tenth."""
+    """A schedule of learning rates that fall along half a cosine to a tenth within `steps` steps."""
     share = lambda step: 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))  # noqa: E731
     return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
 

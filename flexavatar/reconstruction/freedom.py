@@ -76,7 +76,10 @@ def freedom(
     view: FitObservation,
     params: FreedomParams = FreedomParams(),
 ) -> Freedom:
-    """What one view may change of Gaussians [S]; hair, loose and unfolded [S] as the functions beside say."""
+    """How freely one view may change Gaussians [S], by how well it shows them.
+
+    hair, loose and unfolded [S] are `hair_shares` and `loose_shares` at the Gaussians, and `unfolded_shares`.
+    """
     inside = compared_pixels(view)
     around = view.weight * (view.matte > params.person)
     of_colors, of_places, of_all = _amounts(gaussians, view, (inside, around, torch.ones_like(inside)))

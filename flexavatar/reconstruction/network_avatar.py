@@ -97,7 +97,7 @@ def create_network_avatar(
 
 
 def observe(tracked: TrackedFace, avatar: Avatar, photo: Unwrapped) -> FlexSObservation:
-    """What flex-s is given of one tracked photo, unwrapped onto the bare rig, and its rig avatar, as a batch of one."""
+    """The input of flex-s for one tracked photo, unwrapped onto the bare rig, and its rig avatar: a batch of one."""
     alpha = torch.from_numpy(tracked.matte)
     image = torch.from_numpy(tracked.image).permute(2, 0, 1) / 255
     image = image * alpha + (1 - alpha)

@@ -93,7 +93,10 @@ class SurfaceAnchors:
         return (self.weights[:, 1:] @ vertices[..., self.corners, :]).mT
 
     def stretched(self, vertices: Tensor, raised: Tensor) -> SurfaceAnchors:
-        """The same anchors for a head whose vertices at rest are [V, 3]; those `raised` [V] bool are not the mean's."""
+        """These anchors with the size limits of a head whose vertices at rest are [V, 3] metres.
+
+        Where vertices are `raised` [V] bool off the mean head, Gaussians may be as large as they are at rest.
+        """
         anywhere = torch.full_like(self.longest, ANCHOR_PARAMS.max_raised)
         at_rest = SurfaceAnchors(self.corners, self.weights, anywhere).frames(vertices).scales[:, 0]
         # Only there: walls of the mouth that may grow hide the teeth.

@@ -88,7 +88,7 @@ class FaceTracker:
     """Tracks heads in photos and videos. Networks load at the first use; safe to share between threads."""
 
     def __init__(self, matte: str = "selfie", following: FollowParams = FollowParams()) -> None:
-        """`matte` is what cuts people out, and what may be wrong with it, as of `PersonMatting`."""
+        """`matte` names what cuts people out, with the names and errors of `PersonMatting`."""
         self._detector = FaceDetector()
         self._matting = PersonMatting(matte)
         self._following = following

@@ -17,7 +17,7 @@ FLAWED = 0.5  # share of photos with each flaw
 
 @dataclass(frozen=True)
 class Tone:
-    """How a camera turns light into numbers: x -> gain * x ** gamma, rolling off at white."""
+    """The tone curve of a camera: x -> gain * x ** gamma, rolling off at white."""
 
     gain: Tensor  # [3] RGB
     gamma: float

@@ -46,7 +46,7 @@ class ResidentPool:
     def feed(
         self, config: TrainingConfig, start: int, rank: int, processes: int, device: torch.device
     ) -> Callable[[int], dict[str, Tensor]]:
-        """What every step sees, as `RecordPool.feed`; each process keeps all records and draws its own share."""
+        """As `RecordPool.feed`, on the device; each process keeps all records and draws its own share."""
         self._random = random.Random(f"{config.seed}/{start}/{rank}")
         threading.Thread(target=self._collect, args=(device,), daemon=True).start()
         return lambda step: self._batch(config, step, processes)
