@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker
 
 log = logging.getLogger(__name__)
-CROP = 320  # pixels that are kept of a head crop
-QUALITY = 92  # JPEG
+SIZE = 320  # pixels of the side of a cached head crop
+JPEG_QUALITY = 92
 MAX_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
 MAX_YAW = 55.0  # degrees
 FORMAT = 1  # of the cached files
@@ -94,12 +94,12 @@ def _track(tracker: FaceTracker, photo: Path, mirrored: bool, path: Path, refuse
 
 
 def _write(tracked: TrackedFace, path: Path) -> None:
-    image = cv2.resize(tracked.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(tracked.image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     known = np.ones_like(tracked.matte) if tracked.known is None else tracked.known
-    masks = np.vstack([cv2.resize(mask, (CROP, CROP), interpolation=cv2.INTER_AREA) for mask in (tracked.matte, known)])
-    stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    masks = np.vstack([cv2.resize(mask, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for mask in (tracked.matte, known)])
+    stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     mask = cv2.imencode(".png", (masks * 255).round().astype(np.uint8))[1]
-    scale = CROP / tracked.camera.height
+    scale = SIZE / tracked.camera.height
     tensors = {
         "image": torch.from_numpy(stored.ravel()),
         "masks": torch.from_numpy(mask.ravel()),
@@ -109,7 +109,7 @@ def _write(tracked: TrackedFace, path: Path) -> None:
         "blendshapes": tracked.blendshapes.float(),
         "head_rotation": tracked.head_rotation.float().contiguous(),
         "world_to_camera": tracked.camera.world_to_camera.float().contiguous(),
-        "intrinsics": tracked.camera.resized(CROP, CROP).intrinsics.float().contiguous(),
+        "intrinsics": tracked.camera.resized(SIZE, SIZE).intrinsics.float().contiguous(),
         "error": torch.tensor(tracked.error),
     }
     with atomic_path(path) as part:
@@ -128,13 +128,13 @@ def _read(path: Path) -> TrackedFace:
             image=np.ascontiguousarray(image[..., ::-1]),
             matte=matte,
             known=known,
-            crop=(0.0, 0.0, float(CROP)),
+            crop=(0.0, 0.0, float(SIZE)),
             landmarks=stored["landmarks"].numpy(),
             scores=stored["scores"],
             shape=stored["shape"],
             blendshapes=stored["blendshapes"],
             head_rotation=stored["head_rotation"],
-            camera=Camera(stored["world_to_camera"], stored["intrinsics"], CROP, CROP),
+            camera=Camera(stored["world_to_camera"], stored["intrinsics"], SIZE, SIZE),
             error=float(stored["error"]),
         )
     except (OSError, SafetensorError, KeyError, TypeError, cv2.error) as error:
