@@ -66,4 +66,4 @@ class RendererUnavailable(FlexAvatarError):
 
 
 class Cancelled(FlexAvatarError):
-    """The caller's `cancelled` callback asked to stop; nothing was written."""
+    """The caller's `Progress` asked to stop before there was a result; nothing was written."""

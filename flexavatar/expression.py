@@ -107,7 +107,7 @@ class Expression:
 
 
 def with_neutral(blendshapes: Tensor, neutral: Tensor) -> Tensor:
-    """What a face [..., 52] shows whose neutral blendshapes are [52] and that an expression [..., 52] moves.
+    """Blendshapes e + n (1 - e) [..., 52] of a face with neutral blendshapes n [52] in an expression e [..., 52].
 
     The neutral ones fade as an expression takes their place, so that a full weight still means a full deformation.
     """
@@ -115,7 +115,7 @@ def with_neutral(blendshapes: Tensor, neutral: Tensor) -> Tensor:
 
 
 def neutral_of(blendshapes: Tensor) -> Tensor:
-    """What of a photo's blendshapes [52] belongs to the person rather than to the moment, [52].
+    """The part [52] of a photo's blendshapes [52] that belongs to the person rather than to the moment.
 
     From one photo nobody can tell thin lips from lips rolled in. Taking these ambiguous shapes for the
     person keeps the look of the photo; open jaws, smiles and closed eyes are taken for the moment.
@@ -128,7 +128,7 @@ def neutral_of(blendshapes: Tensor) -> Tensor:
 
 
 def above_neutral(blendshapes: Tensor, neutral: Tensor) -> Tensor:
-    """The expression [..., 52] that, on top of neutral blendshapes [52], gives the tracked ones [..., 52].
+    """The expression (b - n) / (1 - n) [..., 52] that on top of neutral blendshapes n [52] gives tracked ones b.
 
     `Avatar.gaussians` mixes these into every expression, so what was tracked must not hold them a second time.
     """

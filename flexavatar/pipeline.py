@@ -81,7 +81,7 @@ class FlexAvatarPipeline:
 
     @property
     def fits(self) -> bool:
-        """Whether a `quality` says for how long an avatar is fitted; the rig's avatars are not."""
+        """Whether avatars are fitted to their photos, for as long as `quality` says; those of the rig are not."""
         return self._network is not None
 
     def create(
@@ -133,7 +133,7 @@ class FlexAvatarPipeline:
         return estimate_seconds(source, quality) + self.recipe(quality).seconds
 
     def recipe(self, quality: Quality = "balanced", device: Device | None = None) -> Recipe:
-        """How this pipeline makes avatars of tracked views."""
+        """The `Recipe` by which this pipeline makes avatars of tracked views."""
         from flexavatar.reconstruction.capture import Recipe, compute_here
 
         return Recipe(self._network, quality, device or self.device, self.compute or compute_here)

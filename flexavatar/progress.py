@@ -8,9 +8,10 @@ Tell = Callable[[str, float], object]  # (name of the stage, share of all work t
 
 
 class Progress:
-    """Work calls it with the name of a stage and the share of all work that is done; False means that it shall stop.
+    """Reports the progress of long work to its caller, and whether the caller wants it to stop.
 
-    `tell` hears both; `stop` is asked, and once it has said yes it is not asked again.
+    The work calls it with the name of a stage and the share 0..1 of all work that is done, and ends when it returns
+    False. `tell` gets both values. `stop` is called without arguments, until it first returns True.
     """
 
     def __init__(self, tell: Tell | None = None, stop: Callable[[], bool] | None = None) -> None:
@@ -19,16 +20,16 @@ class Progress:
 
     @staticmethod
     def of(progress: Progress | Tell | None) -> Progress:
-        """The same, or one that tells a plain function, or nobody."""
+        """`progress` itself, or a Progress that calls a plain function; for None, one that does nothing."""
         return progress if isinstance(progress, Progress) else Progress(progress)
 
     def __call__(self, stage: str, share: float) -> bool:
-        """Tell, then ask whether to go on."""
+        """`tell`, and return whether the work shall go on."""
         self.tell(stage, share)
         return not self.asked_to_stop()
 
     def tell(self, stage: str, share: float) -> None:
-        """Say that `share` 0..1 of the whole work is done, and what is going on."""
+        """Report the stage, and the share 0..1 of all work that is done, without asking whether to stop."""
         if self._tell is not None:
             self._tell(stage, min(max(share, 0.0), 1.0))
 
@@ -39,9 +40,9 @@ class Progress:
         return self.stopped
 
     def part(self, start: float, end: float) -> Progress:
-        """For a part of the work, whose shares 0..1 are `start`..`end` of the whole."""
+        """A Progress for a part of the work: its shares 0..1 are reported as `start`..`end` of the whole."""
         return Progress(lambda stage, share: self.tell(stage, start + (end - start) * share), self.asked_to_stop)
 
     def unstoppable(self) -> Progress:
-        """For what has to be done even after the caller wanted to stop."""
+        """A Progress that reports the same and never stops, for work that must be completed in any case."""
         return Progress(self.tell)

@@ -30,7 +30,7 @@ from flexavatar.model.flex_s import FlexSObservation
 from flexavatar.model.pretrained import NetworkSource, load_network
 from flexavatar.motion import load_clip
 from flexavatar.pipeline import DEFAULT_MODEL, FlexAvatarPipeline
-from flexavatar.reconstruction.fit import FitSettings, fit_head
+from flexavatar.reconstruction.fit import FitSettings
 from flexavatar.reconstruction.held_out import likeness_to
 from flexavatar.reconstruction.network_avatar import create_network_avatar, observe
 from flexavatar.reconstruction.observation import observe_face
@@ -47,6 +47,7 @@ from flexavatar.training.sampling import RecordPool
 from flexavatar.training.trainer import Trainer
 from tests.conftest import EXAMPLE
 from tests.pretended_cuda import CUDA, DevicesMix, PretendedCuda, is_cuda, pretended_cuda
+from tests.reconstruction.test_fit import fit_head
 from tests.training.training_records import made_record
 
 if TYPE_CHECKING:

@@ -10,17 +10,19 @@ from typing import Any
 
 import gradio as gr
 
+from flexavatar.app.controls import MATTE_CHOICES
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.studio import FORMATS, Studio
 from flexavatar.app.work import LONG, SHORT
 from flexavatar.motion import CLIP_NAMES
 from flexavatar.parsing import parse_color, parse_expression
 
-LARGEST_PICTURE = 1024  # pixels
-LONGEST_VIDEO = 10.0  # seconds
+MAX_PICTURE_SIZE = 1024  # pixels
+MAX_VIDEO_SECONDS = 10.0  # seconds
 TRANSPARENT = "transparent"
 QUALITIES = ("instant", "fast", "balanced", "best")
 TRANSFERS = ("relative", "absolute")
+MATTES = tuple(MATTE_CHOICES.values())  # a server downloads no other model because a caller names it
 
 Component = Any  # gradio's components share no public base type with `visible`
 
@@ -28,21 +30,24 @@ Component = Any  # gradio's components share no public base type with `visible`
 def add_endpoints(studio: Studio) -> None:
     """Add /create, /capture, /open, /render, /turntable, /export, /drive, /mix and /morph to the current Blocks."""
 
-    def create(photo: str, face: float | None, quality: str) -> dict[str, Any]:
+    def create(photo: str, face: float | None, quality: str, matte: str) -> dict[str, Any]:
         """Make an avatar of the person in a photo. `face` picks one of several, 0 is the largest.
 
         `quality`, how long the avatar is fitted to the photo: instant (not at all), fast, balanced or best.
+        `matte`, what cuts the person out: selfie, or rembg:birefnet-portrait and the like, as the page offers them.
         """
         if photo is None:
             raise ValueError("Send a photo.")
         chosen = _one_of(quality, QUALITIES, "quality")
-        key, tracked = studio.create(photo, None if face is None else int(face), quality=chosen)
+        cut_out_by = _one_of(matte, MATTES, "matte")
+        key, tracked = studio.create(photo, None if face is None else int(face), quality=chosen, matte=cut_out_by)
         left, top, size = (float(v) for v in tracked.crop)
         return {"avatar": key, "crop": [left, top, size], "error": float(tracked.error), **studio.describe(key)}
 
-    def capture(files: list[str], quality: str) -> dict[str, Any]:
-        """Make an avatar of several photos of one person, or of one video. `quality`: as of /create."""
-        key, made = studio.capture(files or [], _one_of(quality, QUALITIES, "quality"))
+    def capture(files: list[str], quality: str, matte: str) -> dict[str, Any]:
+        """Make an avatar of several photos of one person, or of one video. `quality` and `matte`: as of /create."""
+        chosen, cut_out_by = _one_of(quality, QUALITIES, "quality"), _one_of(matte, MATTES, "matte")
+        key, made = studio.capture(files or [], chosen, matte=cut_out_by)
         return {
             "avatar": key, "used": made.used, "held_out": made.held_out, "dropped": made.dropped,
             "psnr": made.psnr, "ssim": made.ssim, "seconds": made.seconds, **studio.describe(key),
@@ -57,14 +62,14 @@ def add_endpoints(studio: Studio) -> None:
 
     def render(avatar: str, expression: str, yaw: float, pitch: float, size: float) -> Any:
         """Draw an avatar. `expression` is a preset such as "smile", or "jawOpen=0.5, mouthSmileLeft=1"."""
-        side = _within(size, 32, LARGEST_PICTURE, "size")
+        side = _within(size, 32, MAX_PICTURE_SIZE, "size")
         return studio.render(avatar, parse_expression(expression), yaw, pitch, int(side))
 
     def turntable(avatar: str, expression: str, seconds: float, size: float) -> str:
         """A video (MP4) that turns once around the head."""
-        side = _within(size, 32, LARGEST_PICTURE, "size")
+        side = _within(size, 32, MAX_PICTURE_SIZE, "size")
         return studio.turntable(
-            avatar, parse_expression(expression), _within(seconds, 0.5, LONGEST_VIDEO, "seconds"), int(side)
+            avatar, parse_expression(expression), _within(seconds, 0.5, MAX_VIDEO_SECONDS, "seconds"), int(side)
         )
 
     def export(avatar: str, file_format: str, expression: str) -> str:
@@ -93,7 +98,7 @@ def add_endpoints(studio: Studio) -> None:
             head_motion=_within(head_motion, 0, 1, "head_motion"),
             side_by_side=side_by_side,
             background=None if background == TRANSPARENT else parse_color(background),
-            size=int(_within(size, 32, LARGEST_PICTURE, "size")),
+            size=int(_within(size, 32, MAX_PICTURE_SIZE, "size")),
         )  # fmt: skip
         return made.video, made.motion, {"frames": made.frames, "fps": made.fps, "warnings": made.warnings}
 
@@ -105,8 +110,8 @@ def add_endpoints(studio: Studio) -> None:
     def morph(avatars: str, expression: str, seconds: float, turn: float, size: float) -> str:
         """A video (MP4) from each avatar to the next, `seconds` a step; `turn` degrees around the head."""
         return studio.morph(
-            _listed(avatars), parse_expression(expression), _within(seconds, 0.5, LONGEST_VIDEO, "seconds"),
-            _within(turn, -360, 360, "turn"), int(_within(size, 32, LARGEST_PICTURE, "size")),
+            _listed(avatars), parse_expression(expression), _within(seconds, 0.5, MAX_VIDEO_SECONDS, "seconds"),
+            _within(turn, -360, 360, "turn"), int(_within(size, 32, MAX_PICTURE_SIZE, "size")),
         )  # fmt: skip
 
     with gr.Column(visible=False):
@@ -115,9 +120,10 @@ def add_endpoints(studio: Studio) -> None:
         size = gr.Number(512, label="size", precision=0)
         photo, face = gr.File(label="photo"), gr.Number(None, label="face", precision=0)
         quality = gr.Textbox("balanced", label="quality")
-        _endpoint("create", create, [photo, face, quality], gr.JSON(label="result"))
+        matte = gr.Textbox("selfie", label="matte")
+        _endpoint("create", create, [photo, face, quality, matte], gr.JSON(label="result"))
         files = gr.File(label="files", file_count="multiple")
-        _endpoint("capture", capture, [files, quality], gr.JSON(label="result"), LONG)
+        _endpoint("capture", capture, [files, quality, matte], gr.JSON(label="result"), LONG)
         _endpoint("open", open_file, [gr.File(label="avatar_file")], gr.JSON(label="result"))
         yaw, pitch = gr.Number(0, label="yaw"), gr.Number(0, label="pitch")
         _endpoint("render", render, [avatar, expression, yaw, pitch, size], gr.Image(label="picture", format="png"))
@@ -145,7 +151,7 @@ def _endpoint(
     output: Component | list[Component],
     queue: dict[str, Any] = SHORT,
 ) -> None:
-    """Endpoints hang on an event, so each gets a button that nobody sees."""
+    """Add an endpoint to the current Blocks: a click on a hidden button, as gradio's endpoints are events."""
     gr.Button(name).click(
         with_clear_errors(function),
         [*inputs],

@@ -20,8 +20,8 @@ GROUPS: dict[str, tuple[str, ...]] = {  # tab -> prefixes of blendshape names
     "Cheeks": ("cheek", "nose"),
 }
 HEAD_TURNS = ("Turn (to the subject's left)", "Nod (down)", "Tilt (to the right shoulder)")
-LARGEST_TURN = 45.0  # degrees
-MATTES = {  # what cuts people out; all but the first are downloaded by rembg when they are asked for
+MAX_TURN = 45.0  # degrees
+MATTE_CHOICES = {  # what cuts people out; all but the first are downloaded by rembg when they are asked for
     "Usual, at once": "selfie",
     "U-2-Net for people, 170 MB": "rembg:u2net_human_seg",
     "ISNet, 170 MB": "rembg:isnet-general-use",
@@ -45,14 +45,14 @@ class ExpressionControls:
 
 
 def quality_choice(instant: bool, **settings: Any) -> gr.Radio:
-    """How much work an avatar may be; `instant` offers not to fit a network's avatar. Settings are those of Radio."""
+    """The choice of a `Quality`; "instant" is offered if `instant` is true. `settings` are passed on to gr.Radio."""
     names = (*(["instant"] if instant else []), "fast", "balanced", "best")
     choices = [(name.capitalize(), name) for name in names]
     return gr.Radio(choices, value="balanced", label="Quality", elem_classes="pills", **settings)
 
 
 def active_html(script: str, value: Any, markup: str, **settings: Any) -> gr.HTML:
-    """`markup` in which a script of STATIC listens, apart from the component's value, which tells what was clicked.
+    """HTML that shows `markup` and runs `script`, a file of STATIC; the component's value is what was clicked.
 
     Updates are `gr.HTML(value=..., markup=...)`: they have to replace both. Settings are those of gr.HTML.
     """
@@ -71,10 +71,10 @@ def hand_over_untouched(upload: Any) -> None:
 
 
 def matte_choice(tab: str) -> gr.Dropdown:
-    """What cuts the person out, among options that few need, in the current Blocks context."""
+    """The choice of what cuts the person out, in a folded section, in the current Blocks context."""
     with gr.Accordion("Advanced", open=False):
         return gr.Dropdown(
-            [*MATTES.items()],
+            [*MATTE_CHOICES.items()],
             value="selfie",
             label="Cut out by",
             info="Others may help where the background becomes part of the head. The server downloads them once.",
@@ -93,7 +93,7 @@ def expression_controls() -> ExpressionControls:
                     if name.startswith(prefixes):
                         by_name[name] = gr.Slider(0, 1, value=0, step=0.01, label=_label(name), buttons=[])
         with gr.Tab("Head turn"), gr.Row(elem_classes="sliders"):
-            turns = [gr.Slider(-LARGEST_TURN, LARGEST_TURN, 0, step=1, label=t, buttons=[]) for t in HEAD_TURNS]
+            turns = [gr.Slider(-MAX_TURN, MAX_TURN, 0, step=1, label=t, buttons=[]) for t in HEAD_TURNS]
     return ExpressionControls(preset, [by_name[name] for name in ARKIT_BLENDSHAPES], turns)
 
 
@@ -106,7 +106,7 @@ def expression_of(values: tuple[float, ...]) -> Expression:
 
 
 def slider_values(preset: str) -> list[float]:
-    """What the sliders show for a preset; the head looks straight ahead."""
+    """Values of `ExpressionControls.sliders` for a preset; the head looks straight ahead."""
     return [*(round(w, 4) for w in Expression.of(preset).blendshapes.tolist()), *(0.0 for _ in HEAD_TURNS)]
 
 

@@ -11,7 +11,7 @@ from flexavatar.app.controls import active_html
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.roster import Roster
 from flexavatar.app.routes import owner_links
-from flexavatar.app.share_box import WHO, Sharing, lives
+from flexavatar.app.share_box import AUDIENCES, Sharing, lifetimes
 from flexavatar.app.work import QUEUED, SHORT
 from flexavatar.sharing import NotShared, SharedAvatar
 from flexavatar.templates import render_template
@@ -47,7 +47,7 @@ def gallery_tab(sharing: Sharing, roster: Roster, tab: gr.Tab) -> None:
             elif action == "visibility":
                 sharing.store.set_visibility(avatar_id, token, _visibility(asked["value"]))
             else:
-                sharing.store.keep_for(avatar_id, token, lives(sharing.store)[asked["value"]])
+                sharing.store.keep_for(avatar_id, token, lifetimes(sharing.store)[asked["value"]])
         except NotShared:  # deleted or expired since the gallery was drawn
             gr.Info("This avatar is gone already.")
         return gr.HTML(value=None, markup=_gallery(sharing, tokens)), {"id": avatar_id if action == "delete" else ""}
@@ -69,7 +69,7 @@ def gallery_tab(sharing: Sharing, roster: Roster, tab: gr.Tab) -> None:
 
 def _gallery(sharing: Sharing, tokens: dict[str, str]) -> str:
     avatars = [_card(avatar, tokens[avatar.id]) for avatar in sharing.store.list_mine(tokens)]
-    return render_template("app/gallery.html", avatars=avatars, who=WHO, lives=lives(sharing.store))
+    return render_template("app/gallery.html", avatars=avatars, who=AUDIENCES, lifetimes=lifetimes(sharing.store))
 
 
 def _working(cards: list[dict[str, str]]) -> str:
@@ -80,14 +80,14 @@ def _card(avatar: SharedAvatar, token: str) -> dict[str, Any]:
     return {
         "id": avatar.id,
         "name": avatar.name,
-        "who": next(label for label, value in WHO if value == avatar.visibility),
+        "who": next(label for label, value in AUDIENCES if value == avatar.visibility),
         "until": "without end" if avatar.expires is None else f"until {_date(avatar.expires)}",
         "links": owner_links(avatar, token),
     }
 
 
 def _visibility(value: str) -> Any:
-    return next(each for _, each in WHO if each == value)
+    return next(each for _, each in AUDIENCES if each == value)
 
 
 def _date(seconds: float) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flexavatar.settings import Device
 
 log = logging.getLogger(__name__)
-LONGEST = 300.0  # seconds that a task may ask for
+MAX_SECONDS = 300.0  # seconds that a task may ask for
 Message = tuple[Literal["progress", "made", "failed"], Any]
 
 
@@ -40,7 +40,7 @@ def borrowed(
     progress: Progress | Tell | None = None,
     device: Device = "auto",
 ) -> Any:
-    """What `work(progress=, device=)` returns or raises; it runs on a borrowed GPU where there is ZeroGPU.
+    """Call `work(progress=, device=)`, on a borrowed GPU where there is ZeroGPU; returns and raises what it does.
 
     There it runs in another process: `work` (a `functools.partial` of a module's function) and its result must
     pickle. `seconds` is how long it will take on the GPU. `progress` is told, and asked, on this thread.
@@ -65,8 +65,8 @@ def borrowed(
 
 
 def _seconds(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> int:
-    """What ZeroGPU is asked for; it keeps what is not used."""
-    return math.ceil(min(seconds, LONGEST))
+    """The duration to ask ZeroGPU for, in whole seconds; less is counted if the work ends sooner."""
+    return math.ceil(min(seconds, MAX_SECONDS))
 
 
 def _messages(work: Callable[..., Any], stop: Path, seconds: float, device: Device) -> Iterator[Message]:

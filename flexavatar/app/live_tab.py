@@ -37,6 +37,6 @@ def live_tab(sharing: Sharing, roster: Roster) -> None:
 
 
 def _expression(values: tuple[Any, ...]) -> Expression:
-    """What the viewer's `pose` tells."""
+    """The expression in what _POSE returned: weights by name, and the head's angles in degrees."""
     pose = values[0] or {"weights": {}, "head": {}}
     return Expression.of(pose["weights"], rotation_from_angles(**pose["head"]))

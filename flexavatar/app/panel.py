@@ -37,11 +37,11 @@ class AvatarPanel:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `shown` changes."""
+        """The components that `shown` updates."""
         return [self.avatar, self.view, self.status, self.actions]
 
     def shown(self, studio: Studio, key: str, note: str) -> dict[Any, Any]:
-        """What to set the outputs to, so that they show an avatar of the studio; `note` begins the status."""
+        """Updates of the outputs that show an avatar of the studio; `note` begins the status."""
         return {
             self.avatar: key,
             self.view: staged(key),

@@ -22,8 +22,8 @@ from flexavatar.app.studio import Studio
 from flexavatar.app.work import AT_ONCE, QUEUED, SHORT
 from flexavatar.templates import render_template
 
-MOST = 12  # avatars that a visitor can choose from, as in `browser.js`; the oldest goes first
-CARD = 112  # pixels
+MAX_AVATARS = 12  # avatars that a visitor can choose from, as in `browser.js`; the oldest goes first
+THUMBNAIL_SIZE = 112  # pixels
 
 
 class Roster:
@@ -78,9 +78,9 @@ class Roster:
     def added(self, ids: Sequence[str], key: str) -> list[str]:
         """The ids with one more; the oldest is dropped from the server when there are too many."""
         grown = [*ids, key]
-        for old in grown[:-MOST]:
+        for old in grown[:-MAX_AVATARS]:
             self._studio.store.discard(old)
-        return grown[-MOST:]
+        return grown[-MAX_AVATARS:]
 
     def remove(self, key: str) -> None:
         """Drop an avatar from the server at its owner's wish."""
@@ -106,7 +106,7 @@ class Roster:
             return [known, *shown, *(gr.HTML(value=None, markup=html(cards)) for _, html in self._shown_in)]
 
         def on_load(kept: Any) -> tuple[list[str], str | None]:
-            known = self._studio.known([key for key in kept if isinstance(key, str)][-MOST:])
+            known = self._studio.known([key for key in kept if isinstance(key, str)][-MAX_AVATARS:])
             return known, known[-1] if known else None
 
         pickers = [picker for picker, _ in self._pickers]
@@ -127,7 +127,7 @@ class Roster:
             {
                 "id": key,
                 "name": names[i] if names[:i].count(names[i]) == 0 else f"{names[i]} {names[:i].count(names[i]) + 1}",
-                "picture": data_url(each.avatar.thumbnail, CARD),
+                "picture": data_url(each.avatar.thumbnail, THUMBNAIL_SIZE),
             }
             for i, (key, each) in enumerate(zip(ids, stored, strict=True))
         ]

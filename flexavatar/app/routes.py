@@ -125,7 +125,7 @@ class OwnerLinks:
 
 
 def owner_links(avatar: SharedAvatar, token: str) -> OwnerLinks:
-    """What the gallery of one's own avatars (`SharedStore.list_mine`) needs."""
+    """The links of a shared avatar for its owner, whose token they hold where it is needed."""
     page = f"avatar/{avatar.id}"
     return OwnerLinks(
         _with_key(page, avatar, token),
@@ -238,7 +238,7 @@ def _viewer_file(request: Request) -> Response:
 
 @cache
 def _build() -> str:
-    """Changes with the viewer's files, so that they can be cached for ever."""
+    """A hash of the viewer's files for their addresses, so that browsers may keep what is behind one for ever."""
     digest = hashlib.sha256()
     for name, path in sorted(viewer_files().items()):
         digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -267,7 +267,7 @@ def _downloads(avatar: SharedAvatar) -> list[str]:
 
 
 def _offered(avatar: SharedAvatar) -> set[str]:
-    """The page itself needs bundle, video and pictures; the rest is up to the owner."""
+    """Names of the files that visitors may get: what the page shows, and the downloads if the owner allows them."""
     return {BUNDLE, CARD, POSTER, THUMBNAIL, VIDEO, *_downloads(avatar)}
 
 
@@ -305,7 +305,7 @@ def _html(page: str, status: int = 200) -> HTMLResponse:
 
 
 def _file(request: Request, path: Path, headers: dict[str, str]) -> Response:
-    """Raises FileNotFoundError."""
+    """The file as a response. Raises FileNotFoundError."""
     media_type = _TYPES.get(path.suffix, "application/octet-stream")
     response = FileResponse(path, headers={**_COMMON, **headers}, media_type=media_type, stat_result=path.stat())
     known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]

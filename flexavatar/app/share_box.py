@@ -19,17 +19,17 @@ from flexavatar.progress import Progress
 from flexavatar.sharing import Receipt, SharedStore, ShareOptions, Visibility, share
 from flexavatar.templates import render_template
 
-WHO: list[tuple[str, Visibility]] = [("Anyone with the link", "link"), ("Only me", "private")]
-LIVES: dict[str, float | None] = {"1 day": 1, "7 days": 7, "30 days": 30, "1 year": 365, "No end": None}
-USUAL = "30 days"
+AUDIENCES: list[tuple[str, Visibility]] = [("Anyone with the link", "link"), ("Only me", "private")]
+LIFETIMES: dict[str, float | None] = {"1 day": 1, "7 days": 7, "30 days": 30, "1 year": 365, "No end": None}
+DEFAULT_LIFETIME = "30 days"
 
 
-def lives(store: SharedStore) -> dict[str, float | None]:
+def lifetimes(store: SharedStore) -> dict[str, float | None]:
     """How long an avatar may be shared: label and days."""
     longest = store.limits.days
     if longest is None:
-        return LIVES
-    shorter = {label: days for label, days in LIVES.items() if days is not None and days < longest}
+        return LIFETIMES
+    shorter = {label: days for label, days in LIFETIMES.items() if days is not None and days < longest}
     return {**shorter, f"{longest:g} day{'s' * (longest != 1)}": longest}
 
 
@@ -45,16 +45,16 @@ class Sharing:
 
     def box(self, tab: str, avatar: Any) -> None:
         """Lay out the control in the current context. `avatar` holds an id, alone or as a list of one."""
-        choices = lives(self.store)
+        choices = lifetimes(self.store)
         with gr.Accordion("Share by a link", open=False, elem_id=f"{tab}-share"):
             name = gr.Textbox(
                 label="Name", placeholder="Shown above the avatar", max_length=60, elem_id=f"{tab}-share-name"
             )
             with gr.Row():
-                who = gr.Radio(WHO, value="link", label="Who can open it?", elem_classes="pills", min_width=230)
+                who = gr.Radio(AUDIENCES, value="link", label="Who can open it?", elem_classes="pills", min_width=230)
                 life = gr.Radio(
                     [*choices],
-                    value=USUAL if USUAL in choices else [*choices][-1],
+                    value=DEFAULT_LIFETIME if DEFAULT_LIFETIME in choices else [*choices][-1],
                     label="For how long?",
                     elem_classes="pills",
                     min_width=230,

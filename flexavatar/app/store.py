@@ -33,7 +33,7 @@ class StoredAvatar:
     baking: threading.Lock = field(default_factory=threading.Lock, repr=False)  # held while the bundle is made
 
     def path(self, suffix: str) -> Path:
-        """Where the file of this suffix lies, or will."""
+        """The path of the avatar's file with this suffix, whether or not it is written yet."""
         return Path(self.folder.name) / f"{self.name}{suffix}"
 
 
@@ -59,7 +59,7 @@ class AvatarStore:
         return key
 
     def get(self, key: str | None) -> StoredAvatar:
-        """Raises AvatarGone for an id that is not (or no longer) known."""
+        """The avatar of an id. Raises AvatarGone for an id that is not (or no longer) known."""
         with self._lock:
             self._drop_stale()
             if not key or key not in self._items:

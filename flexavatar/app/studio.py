@@ -30,15 +30,21 @@ if TYPE_CHECKING:
 
 SMALL_VIDEO = 384  # pixels
 VIDEO_FPS = 25  # of turntables and morphs
-# On a GPU: what a process begins with, at most; a frame of 512 px, drawn and encoded; baking. Measured, with a margin
-# of two (docs/timings.md).
-GPU_START, GPU_FRAME, GPU_BAKE = 15.0, 0.04, 20.0
 FORMATS = ("ply", "spz", "splat", "flexbundle", "html", "mp4", "flexavatar", "png")
 
 
 @dataclass(frozen=True)
+class GpuCosts:
+    """Seconds to ask a borrowed GPU for: as measured, with a margin of two (docs/timings.md)."""
+
+    start: float = 15.0  # what a process begins with, at most
+    frame: float = 0.04  # of 512 px, drawn and encoded
+    bake: float = 20.0
+
+
+@dataclass(frozen=True)
 class Reenactment:
-    """What driving an avatar wrote."""
+    """The files that driving an avatar wrote, and facts about them."""
 
     video: str  # path of an .mp4, or a .webm if transparent
     motion: str  # path of the driver's motion as a Live Link Face .csv
@@ -153,7 +159,7 @@ class Studio:
         with stored.baking:
             if not path.exists():
                 baking = functools.partial(_bake, stored.avatar)
-                write_bundle(path, borrowed(baking, GPU_BAKE, device=self.pipeline.device))
+                write_bundle(path, borrowed(baking, GpuCosts.bake, device=self.pipeline.device))
         return str(path)
 
     def poster(self, key: str) -> str:
@@ -180,7 +186,7 @@ class Studio:
         stored = self.store.get(key)
         path = stored.path(".mp4")
         work = functools.partial(_turntable, stored.avatar, path, size, seconds, expression)
-        borrowed(work, GPU_START + GPU_FRAME * VIDEO_FPS * seconds, device=self.pipeline.device)
+        borrowed(work, GpuCosts.start + GpuCosts.frame * VIDEO_FPS * seconds, device=self.pipeline.device)
         return str(path)
 
     def drive(
@@ -207,7 +213,7 @@ class Studio:
             animate, stored.avatar, motion, video, film, transfer=transfer, head_motion=head_motion,
             side_by_side=side_by_side, background=background, size=size,
         )  # fmt: skip
-        driven = borrowed(work, GPU_START + GPU_FRAME * len(motion), progress, self.pipeline.device)
+        driven = borrowed(work, GpuCosts.start + GpuCosts.frame * len(motion), progress, self.pipeline.device)
         write_motion(stem.with_suffix(".csv"), driven.motion)
         return Reenactment(str(video), str(stem.with_suffix(".csv")), driven.frames, driven.fps, driven.motion.warnings)
 
@@ -246,7 +252,7 @@ class Studio:
             morph, path, avatars, seconds, fps=VIDEO_FPS, expressions=[expression] * len(avatars), turn=turn, size=size
         )
         frames = VIDEO_FPS * seconds * (len(avatars) - 1)
-        borrowed(work, GPU_START + GPU_FRAME * frames, progress, self.pipeline.device)
+        borrowed(work, GpuCosts.start + GpuCosts.frame * frames, progress, self.pipeline.device)
         return str(path)
 
     def _pipeline(self, matte: str) -> FlexAvatarPipeline:

@@ -31,7 +31,7 @@ _MIN_SHARE = 0.03  # of the work, before what is done foretells what remains
 
 
 def teller(progress: gr.Progress) -> Tell:
-    """Shows the stage, the share of the work that is done and, as far as that foretells it, the time that remains."""
+    """A `Tell` for gradio's progress bar: stage, share of the work and, once it can be estimated, the time left."""
     start = time.monotonic()
 
     def tell(stage: str, share: float) -> None:

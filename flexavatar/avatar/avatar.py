@@ -63,11 +63,11 @@ class Avatar(Appearance):
 
     @property
     def device(self) -> torch.device:
-        """Where all its tensors lie, and so where it decodes."""
+        """The device of all its tensors, on which it decodes."""
         return self.colors.device
 
     def to(self, device: torch.device | str) -> Avatar:
-        """The same on `device`, which is itself if it lies there."""
+        """This avatar with its tensors on `device`; itself if they are there already."""
         return self if self.colors.to(device) is self.colors else to_device(self, device)
 
     @cached_property
@@ -89,7 +89,7 @@ class Avatar(Appearance):
         return plain if self.residuals is None else self.residuals.apply(plain, expression.blendshapes)
 
     def unrefined(self, expression: Expression | None = None) -> Gaussians:
-        """`gaussians` without the residuals: one a texel."""
+        """Gaussians [..., G] as of `gaussians`, before residuals divide and change them: one for each texel."""
         expression = (expression or Expression.neutral()).to(self.device)
         if self.network is not None:
             return self._decoded(self.network, expression)
@@ -119,7 +119,7 @@ class Avatar(Appearance):
         return Gaussians(**{name: value.reshape(*batch, *value.shape[1:]) for name, value in vars(gaussians).items()})
 
     def encoded(self, network: AvatarCode) -> EncodedHead:
-        """What a network decodes, as a batch of one."""
+        """The input of `FlexS.decode` for this avatar, as a batch of one."""
         from flexavatar.model.flex_s import EncodedHead
 
         batch = {name: value[None] for name, value in self.appearance().items()}
@@ -210,7 +210,7 @@ class Avatar(Appearance):
 
     @staticmethod
     def load(path: str | Path) -> Avatar:
-        """Read a `.flexavatar` file. Raises BadAvatarFile; an absent network only when it is needed."""
+        """Read a `.flexavatar` file. Raises BadAvatarFile. Its network is looked for when it has to decode."""
         from flexavatar.avatar.avatar_file import read_avatar_file
 
         file = read_avatar_file(path)
@@ -255,7 +255,7 @@ class Avatar(Appearance):
 
 
 def _avatar_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> AvatarCode | None:
-    """Raises KeyError, TypeError or ValueError."""
+    """The avatar code in a file, if any. Raises KeyError, TypeError or ValueError."""
     from flexavatar.model.pretrained import NetworkSource
 
     if source is None:
@@ -267,7 +267,7 @@ def _avatar_code(tensors: Mapping[str, Tensor], source: Any, anchors: int) -> Av
 
 
 def _residuals(tensors: Mapping[str, Tensor], anchors: int) -> Residuals | None:
-    """Raises KeyError or ValueError."""
+    """The residuals in a file, if any. Raises KeyError or ValueError."""
     if "corrections" in tensors:  # files of version 0.1 knew colours alone
         found = Residuals.of_colors(tensors["corrections"].float())
         counts = (anchors,)

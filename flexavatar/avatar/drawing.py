@@ -29,7 +29,7 @@ def draw(
     background: Color = WHITE,
     device: torch.device | None = None,
 ) -> Rendering:
-    """What a camera sees of a head with an expression (None: neutral), in the canonical head frame, without gradients.
+    """Draw a head with an expression (None: neutral), without gradients; the camera is in the canonical head frame.
 
     Drawn on `device`, by default where the decoder's Gaussians lie.
     """

@@ -104,7 +104,7 @@ class Residuals:
 
 
 def changed(gaussians: Gaussians, by: Residuals) -> Gaussians:
-    """Gaussians [..., N] changed by residuals of the same N, lids as they are."""
+    """Gaussians [..., N] changed by residuals of the same N; what they say of closed lids is left out."""
     turned = (rotation_matrices(gaussians.quats) @ by.offsets[..., None])[..., 0]
     return Gaussians(
         means=gaussians.means + turned,
@@ -116,7 +116,7 @@ def changed(gaussians: Gaussians, by: Residuals) -> Gaussians:
 
 
 def faded(opacities: Tensor, by: Tensor) -> Tensor:
-    """Opacities in 0..1 whose logits are changed."""
+    """Opacities [...] in 0..1 after `by` [...] is added to their logits."""
     return torch.sigmoid(_logit(opacities) + by)
 
 

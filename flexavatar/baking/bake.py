@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 Effort = Literal["quick", "measured"]
 
-VISIBLE = 1 / 255  # the renderers leave out what is fainter
+MIN_OPACITY = 1 / 255  # the renderers leave out what is fainter
 TOLERANCES = {"means": 2e-5, "rotations": 0.01, "scales": 1e-5, "colors": 2e-3, "opacities": 2e-3}  # units of GROUPS
 
 
@@ -84,7 +84,7 @@ def _bake_one_hot(avatar: Decoder) -> BakedAvatar:
     neutral = avatar.gaussians(Expression.neutral())
     deltas = _one_hot_deltas(avatar, neutral, torch.arange(len(neutral.means), device=neutral.means.device))
     # As `visible_splats`, of what is decoded anyway.
-    splats = ((neutral.opacities + deltas[..., -1].amax(0).clamp_min(0)) > VISIBLE).nonzero()[:, 0]
+    splats = ((neutral.opacities + deltas[..., -1].amax(0).clamp_min(0)) > MIN_OPACITY).nonzero()[:, 0]
     shown = neutral.select(splats)
     return _assembled(shown, _torso_weights(avatar, shown, splats), deltas[:, splats], ())
 
@@ -116,11 +116,11 @@ def bake_measured(avatar: Decoder, truth: TrueDecodes, params: BakeParams = Bake
 
 
 def visible_splats(avatar: Decoder) -> Tensor:
-    """Indices [N] of the Gaussians that some blendshape or none shows."""
+    """Indices [N] of the Gaussians that are visible in the neutral face or at full weight of some blendshape."""
     opacities = avatar.gaussians(Expression.neutral()).opacities
     for weights in torch.eye(len(ARKIT_BLENDSHAPES)):
         opacities = torch.maximum(opacities, avatar.gaussians(_expression(weights)).opacities)
-    return (opacities > VISIBLE).nonzero()[:, 0]
+    return (opacities > MIN_OPACITY).nonzero()[:, 0]
 
 
 def choose_correctives(samples: _Samples, lengths: Tensor, params: BakeParams) -> tuple[Corrective, ...]:

@@ -31,7 +31,7 @@ Corrective = tuple[str, ...]  # blendshapes whose weights are multiplied; a name
 
 @dataclass(frozen=True)
 class SparseDeltas:
-    """What each of T targets (blendshapes, then correctives) adds to one group of values, at weight 1."""
+    """What each of T targets (blendshapes, then correctives) adds at weight 1 to one group of values, without zeros."""
 
     counts: Tensor  # [T] int64: how many splats each target changes; their sum is M
     splats: Tensor  # [M] int64: these splats, target by target, ascending within a target

@@ -8,7 +8,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,23 @@ VERSION = 1
 LICENCE = (
     "Made with FlexAvatar (Apache-2.0; head model from MakeHuman, CC0). Use the likeness of a person only with consent."
 )
-MAX_BYTES = 256 * 1024**2  # unpacked; more is no head but a damaged or hostile file
-MAX_SPLATS = 1_000_000
-MAX_ENTRIES = 20_000_000  # per group
-MAX_CORRECTIVES = 1000
 STEPS = {"means": 1e-5, "rotations": 1e-3, "scales": 2e-6, "colors": 1e-3, "opacities": 1e-3}  # of the deltas
 BASE_STEPS = {"means": 1e-5, "scales": 5e-7}  # metres
 _BASE = {"means": 3, "quats": 4, "scales": 3, "opacities": 1, "colors": 3, "torso_weights": 1}  # components
 _TYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "int8", "uint16", "int16", "uint32", "float32")}
+
+
+@dataclass(frozen=True)
+class BundleLimits:
+    """What a bundle may hold; more is no head but a damaged or hostile file."""
+
+    size: int = 256 * 1024**2  # bytes, unpacked
+    splats: int = 1_000_000
+    deltas: int = 20_000_000  # per group
+    correctives: int = 1000
+
+
+LIMITS = BundleLimits()
 
 
 def write_bundle(path: str | Path, baked: BakedAvatar) -> None:
@@ -158,11 +167,13 @@ def _opened(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
         raise BadBundle(f"{path} is empty. Download or bake it again.")
     unpacker = zlib.decompressobj(wbits=31)
     try:
-        plain = unpacker.decompress(content, MAX_BYTES)
+        plain = unpacker.decompress(content, LIMITS.size)
     except zlib.error as error:
         raise BadBundle(foreign if content[:2] != b"\x1f\x8b" else f"{path} is damaged. Bake it again.") from error
     if unpacker.unconsumed_tail:
-        raise BadBundle(f"{path} unpacks to more than {MAX_BYTES // 1024**2} MB, which no bundle does. Bake it again.")
+        raise BadBundle(
+            f"{path} unpacks to more than {LIMITS.size // 1024**2} MB, which no bundle does. Bake it again."
+        )
     if plain[:4] != MAGIC[: len(plain)]:
         raise BadBundle(foreign)
     if not unpacker.eof or len(plain) < 12:
@@ -189,9 +200,9 @@ def _opened(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
 def _baked(header: dict[str, Any], data: bytes) -> BakedAvatar:
     count, blendshapes = header["splats"], header["blendshapes"]
     correctives = tuple(tuple(factors) for factors in header["correctives"])
-    if not (isinstance(count, int) and 1 <= count <= MAX_SPLATS):
+    if not (isinstance(count, int) and 1 <= count <= LIMITS.splats):
         raise ValueError(f"{count!r} splats")
-    if tuple(blendshapes) != ARKIT_BLENDSHAPES or len(correctives) > MAX_CORRECTIVES:
+    if tuple(blendshapes) != ARKIT_BLENDSHAPES or len(correctives) > LIMITS.correctives:
         raise ValueError("its blendshapes are not ARKit's 52")
     if not all(factors and set(factors) <= set(ARKIT_BLENDSHAPES) for factors in correctives):
         raise ValueError("a corrective names unknown blendshapes")
@@ -236,7 +247,7 @@ def _report(values: dict[str, Any] | None) -> BakeReport | None:
 def _deltas(arrays: Mapping[str, Mapping[str, Any]], data: bytes, group: str, targets: int, count: int) -> SparseDeltas:
     counts = _integers(arrays[f"deltas/{group}/counts"], data, (targets,)).astype(np.int64)
     entries = int(counts.sum())
-    if entries > min(MAX_ENTRIES, targets * count):
+    if entries > min(LIMITS.deltas, targets * count):
         raise ValueError(f"{entries} deltas of {group}")
     splats = _integers(arrays[f"deltas/{group}/splats"], data, (1, entries))[0].astype(np.int64)
     if entries and splats.max() >= count:

@@ -54,7 +54,7 @@ def write_exports(avatar: Avatar, paths: Sequence[Path], expression: Expression 
 
 
 def check_folder(path: Path) -> None:
-    """Fail before the work starts, not after it."""
+    """Check, before long work, that an output can be written to `path`. Raises CannotWrite."""
     folder = path.absolute().parent
     if not folder.is_dir():
         raise CannotWrite(f"The folder {folder} does not exist. Create it first, or choose another output.")
@@ -64,7 +64,7 @@ def check_folder(path: Path) -> None:
 
 @contextmanager
 def progress_bar(stop: Callable[[], bool] | None = None) -> Iterator[Progress]:
-    """Shows how far the work is; it asks `stop`."""
+    """A `Progress` that draws a bar on stderr and stops the work when `stop()` is true."""
     from tqdm import tqdm
 
     # `smoothing` 0: the remaining time is estimated from all that is done, as the stages differ in their rates.
@@ -93,7 +93,7 @@ def export_target(text: str) -> Path:
 
 
 def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """argparse shows the text of its own error type only."""
+    """An argument type whose ValueErrors argparse shows: it hides the text of all but its own error type."""
 
     def parse_argument(text: str) -> Any:
         try:

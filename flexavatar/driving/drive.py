@@ -28,7 +28,7 @@ _TRACKING_SHARE = 0.5  # of the time that tracking and rendering take together
 
 @dataclass(frozen=True)
 class Driven:
-    """What was written."""
+    """A video that was written, and the motion in it."""
 
     path: Path
     motion: Motion  # of the driver, before the transfer to the avatar; `motion.warnings` are for the user
@@ -37,7 +37,7 @@ class Driven:
 
     @property
     def frames(self) -> int:
-        """How many frames were written."""
+        """Number of frames that were written."""
         return len(self.motion)
 
 

@@ -64,7 +64,7 @@ def beside(left: Iterable[np.ndarray], right: Iterable[np.ndarray], height: int)
 
 
 def playable(avatar: Avatar, motion: Motion, device: Device) -> Decoder:
-    """What draws a motion made for the avatar soonest: the avatar itself, on `device`, or for long ones, quickly baked.
+    """The decoder that draws `motion` soonest: the avatar on `device`, or a quick bake of it if the motion is long.
 
     A baked avatar adds up what blendshapes do one by one, which is nearly right for the rig, and for a network as far
     as it is linear. So frames of this motion in which most is going on are drawn both ways, and bakes that fall below

@@ -36,7 +36,7 @@ class CloseUpParams:
 def front_alpha(
     gaussians: Gaussians, vertices: Tensor, params: CloseUpParams = CloseUpParams()
 ) -> tuple[Tensor, Tensor]:
-    """How opaque the front of a neutral face is in a close-up [S, S], and where the face is, bool [S, S].
+    """Opacity [S, S] in 0..1 of the front of a neutral face in a close-up, and the pixels [S, S] bool of the face.
 
     The front is what lies before the rig's surface, posed as `vertices` [V, 3], or at most `params.depth` behind it:
     also hair and beards, and however many Gaussians a texel has. The face is the skin of forehead, cheeks, nose, lips

@@ -30,9 +30,9 @@ from flexavatar.metrics import masked_mean
 from flexavatar.reconstruction.perceptual import EfficientNetTerm
 from flexavatar.tracking.fit import face_extent
 
-SOLID = 0.5  # alpha from which a pixel belongs to a matte
+MATTE_THRESHOLD = 0.5  # alpha from which a pixel belongs to a matte
 BANDS = (1, 2, 4, 8)  # pixels: a band of detail lies between two Gaussian blurs of these standard deviations
-FLAT = 1e-6  # variance of a band, RGB in 0..1, below which a picture has nothing there: a thousandth of the range
+MIN_VARIANCE = 1e-6  # of a band, RGB in 0..1 (a thousandth of the range, squared): below, a picture has nothing there
 
 
 def perceptual(rendered: Tensor, target: Tensor, mask: Tensor) -> float:
@@ -58,7 +58,7 @@ def detail(rendered: Tensor, target: Tensor, mask: Tensor) -> dict[str, float]:
     result: dict[str, float] = {}
     for sigma, r, t in zip(BANDS, _bands(rendered), _bands(target), strict=False):
         own, wanted, common = (masked_mean(product.mean(0), inside) for product in (r * r, t * t, r * t))
-        known = wanted > FLAT
+        known = wanted > MIN_VARIANCE
         result[f"energy_{sigma}"] = own / wanted if known else float("nan")
         if sigma == BANDS[0]:
             result["detail"] = 2 * common / (own + wanted) if known else float("nan")
@@ -72,7 +72,7 @@ def shows_through(alpha: Tensor, face: Tensor) -> float:
 
 def matte_iou(rendered: Tensor, target: Tensor) -> float:
     """Intersection over union of two mattes [H, W] in 0..1; 1 for two empty ones."""
-    a, b = rendered > SOLID, target > SOLID
+    a, b = rendered > MATTE_THRESHOLD, target > MATTE_THRESHOLD
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 1.0
 

@@ -85,7 +85,7 @@ def rounded(row: Row) -> Row:
 
 
 def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
-    """Raises CannotWrite."""
+    """Write rows as CSV. Raises CannotWrite."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
@@ -94,7 +94,7 @@ def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Raises CannotWrite."""
+    """Write a text file. Raises CannotWrite."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

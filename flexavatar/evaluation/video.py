@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flexavatar.avatar import Avatar
     from flexavatar.tracking import FaceTracker, TrackedFace
 
-SHOWN = 8  # frames on the sheet
+SHEET_FRAMES = 8  # frames on the sheet
 
 
 def self_reenactment(
@@ -76,6 +76,6 @@ def self_reenactment(
         row |= {"psnr": psnr(drawn, target, matte), "ssim": ssim(drawn, target, matte)}
         rows.append(row | compare_faces(rendered, real) | compare_motion(tracker, rendered, real))
         shown.append(torch.cat([target, drawn], 1))
-    step = max(len(shown) // SHOWN, 1)
+    step = max(len(shown) // SHEET_FRAMES, 1)
     lost = tuple(f"frame {start + i}: no face" for i, view in enumerate(views) if view is None)
-    return Measured(tuple(rows), "clip", as_pixels(torch.cat(shown[::step][:SHOWN], 2)), lost)
+    return Measured(tuple(rows), "clip", as_pixels(torch.cat(shown[::step][:SHEET_FRAMES], 2)), lost)

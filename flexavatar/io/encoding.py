@@ -82,7 +82,7 @@ def checked(gaussians: Gaussians) -> Gaussians:
 
 
 def is_finite(gaussians: Gaussians) -> bool:
-    """Whether no value is infinite or no number."""
+    """Whether all values are finite."""
     values = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors)
     return all(bool(value.isfinite().all()) for value in values)
 

@@ -32,7 +32,7 @@ _ENCODERS = {
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video says of itself."""
+    """Size, frame rate and length of a video."""
 
     width: int  # pixels, of the upright frame
     height: int
@@ -41,9 +41,9 @@ class VideoInfo:
 
 
 def read_video_info(path: str | Path) -> VideoInfo:
-    """What a video says of itself, and its length even if it does not say, as recordings of browsers do not.
+    """Read size, frame rate and length of a video. Raises UnreadableVideo.
 
-    Raises UnreadableVideo.
+    Where the file does not name its length, as recordings of browsers do not, its frames are counted.
     """
     meta, frames = _open(path, [])
     frames.close()

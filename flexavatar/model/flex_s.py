@@ -35,11 +35,11 @@ from flexavatar.rotations import quaternion_product
 # Metres outside the rig. Hair stands off the head, so the surface alone would never see it.
 SHELLS = (0.0, 0.012, 0.035, 0.075)
 SHELL_CHANNELS = 4 * len(SHELLS) + 2
-INSIDE = 0.3  # of a matte: less of a colour is mostly background
+MIN_MATTE = 0.3  # of a matte: less of a colour is mostly background
 BASE_CHANNELS = 3 + 1  # colour and opacity of the rig avatar, which the network corrects and so has to know
 ATLAS_CHANNELS = SHELL_CHANNELS + BASE_CHANNELS
-RAISED = (0.001, 0.004)  # metres off the rig: between them begins what is done to hair and clothes, not to skin
-APART = (1.0, 1.5)  # of its own length: how far its neighbours have to be for a Gaussian to grow
+RAISED = (0.001, 0.004)  # metres off the rig between which a Gaussian begins to count as hair or clothes
+GAPS = (1.0, 1.5)  # distances of neighbours, in its own lengths, between which a Gaussian begins to grow to meet them
 N_COPIES = len(SHELLS)  # colours that a texel may take over: what its cell found in the photo, and the outer shells'
 ATTRIBUTES = (3, 1, 3, 4, 1, 3, N_COPIES)  # offset, offset outward, log scale, turn, opacity, colour, shares of copies
 
@@ -78,7 +78,7 @@ FLEX_S = FlexSConfig()
 
 @dataclass(frozen=True)
 class FlexSObservation(Appearance):
-    """What the network is given of B people: one tracked photo each, and the rig avatar's appearance."""
+    """The network's input for B people: a tracked photo of each, and the appearance of their rig avatars."""
 
     images: Tensor  # [B, 3, S, S] the matted head crop on white, 0..1
     camera: Camera  # [B] of the crop, any size; the canonical head frame is its world
@@ -239,7 +239,7 @@ class FlexS(nn.Module):
         colors = []
         for first in range(4, 4 * len(SHELLS), 4):
             color, matte = shells[..., first : first + 3], shells[..., first + 3, None]
-            colors.append(torch.where(matte > INSIDE, color / matte.clamp_min(INSIDE), seen.colors))
+            colors.append(torch.where(matte > MIN_MATTE, color / matte.clamp_min(MIN_MATTE), seen.colors))
         return torch.cat(colors, -1)
 
     def details(self, atlas: Tensor) -> Tensor:
@@ -302,11 +302,11 @@ class FlexS(nn.Module):
         """
         with torch.no_grad():
             wide = covering(means, self.rig.atlas.valid)
-            apart = ((wide[..., :1] / scales[..., :1] - APART[0]) / (APART[1] - APART[0])).clamp(0, 1)
+            apart = ((wide[..., :1] / scales[..., :1] - GAPS[0]) / (GAPS[1] - GAPS[0])).clamp(0, 1)
         return torch.lerp(scales, torch.maximum(scales, wide), _raised(offset) * apart)
 
     def anchors(self, person: Appearance, expression: Expression) -> AnchorFrames:
-        """Where the Gaussians of B people are before the network moves them."""
+        """The anchors [B, G] of B people in one expression each, which the network's attributes are relative to."""
         if self.config.anchors == "rest":
             vertices = self.rig.mean.expand(len(person.shape), -1, -1)
             return self.rig.anchors.frames(self.rig.turn_torso(vertices, expression.head_rotation))
@@ -316,7 +316,8 @@ class FlexS(nn.Module):
 
 def _raised(offset: Tensor) -> Tensor:
     """How far Gaussians with offsets [B, G, 3] count as standing off the rig, [B, G, 1] 0..1, without a gradient."""
-    return ((offset.detach().norm(dim=-1, keepdim=True) - RAISED[0]) / (RAISED[1] - RAISED[0])).clamp(0, 1)
+    low, high = RAISED
+    return ((offset.detach().norm(dim=-1, keepdim=True) - low) / (high - low)).clamp(0, 1)
 
 
 def _cell_points(rig: Rig, grid: int) -> Tensor:

@@ -53,7 +53,7 @@ def from_pretrained(source: str | Path, revision: str | None = None, embedded: P
 
 
 def find_pretrained(source: str | Path, revision: str | None = None, embedded: Path = EMBEDDED) -> Pretrained:
-    """What `from_pretrained` would load, downloaded but not yet loaded; raises the same."""
+    """The files that `from_pretrained` loads, downloaded if they are not here; raises the same."""
     folder, name = Path(source), str(source)
     if not folder.is_dir():
         shipped = sorted(path.parent.name for path in embedded.glob(f"*/{CONFIG}"))
@@ -170,12 +170,12 @@ class NetworkSource:
 
     @staticmethod
     def of(name: str, revision: str | None = None) -> NetworkSource:
-        """Raises ModelUnavailable or BadCheckpoint."""
+        """The source of a model named as in `from_pretrained`. Raises ModelUnavailable or BadCheckpoint."""
         return NetworkSource(name, revision, find_pretrained(name, revision).sha256)
 
     @staticmethod
     def from_json(values: Any) -> NetworkSource:
-        """Raises KeyError or TypeError."""
+        """The source that an avatar file names. Raises KeyError or TypeError."""
         revision = values["revision"]
         return NetworkSource(str(values["name"]), None if revision is None else str(revision), str(values["sha256"]))
 

@@ -39,7 +39,7 @@ class PositionMap:
 
 @dataclass(frozen=True)
 class TemplateAnchors:
-    """Where a network of one configuration touches the template."""
+    """The points of the template that a network of one configuration uses: queries and Gaussian anchors."""
 
     queries: Tensor  # [T, 3] metres, one point a token in row-major order (row = v), zero where uncovered
     positions: Tensor  # [G, 3] metres, one a Gaussian

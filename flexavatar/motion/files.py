@@ -46,7 +46,7 @@ def read_driver(driver: str | Path) -> Motion:
 
 
 def is_video(driver: str | Path) -> bool:
-    """Whether a driver that is named so has to be tracked first."""
+    """Whether a driver is a video, which has to be tracked, rather than a clip's name or a motion file."""
     return str(driver) not in CLIP_NAMES and Path(driver).suffix.lower() not in MOTION_SUFFIXES
 
 

@@ -46,7 +46,7 @@ class Motion:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts at its frame rate."""
+        """Length in seconds, at its frame rate."""
         return len(self) / self.fps
 
     def __getitem__(self, frames: slice) -> Motion:

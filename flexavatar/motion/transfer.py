@@ -18,7 +18,7 @@ Transfer = Literal["relative", "absolute"]
 
 @dataclass(frozen=True)
 class BlinkParams:
-    """Which lids were meant to close."""
+    """Which movements of a lid are blinks, and so are completed."""
 
     least: float = 0.25  # weight of a lid that comes down and up again within `seconds`
     closed_least: float = 0.6  # of one that stays down: narrow eyes of a laugh are not closed

@@ -19,7 +19,7 @@ from flexavatar.rotations import quaternion_product, quaternions, rotation_exp
 
 @dataclass(frozen=True)
 class AlignmentParams:
-    """How fast and how far views are turned, shifted and toned."""
+    """Learning rates, and weights of the penalties, of the motion and the gains of each view."""
 
     motion_rate: float = 5e-4  # radians and metres
     tone_rate: float = 5e-3  # logarithm of gains
@@ -49,26 +49,26 @@ class Alignment:
         self._tones = self._start.clone().requires_grad_(count > 1)
 
     def groups(self) -> list[dict[str, Any]]:
-        """For an optimiser; none where there is one view."""
+        """Parameter groups for an optimiser; empty if there is one view."""
         if self._count == 1:
             return []
         rates = (self._params.motion_rate, self._params.tone_rate)
         return [{"params": [t], "lr": r} for t, r in zip((self._motions, self._tones), rates, strict=True)]
 
     def aligned(self, gaussians: Gaussians, index: int) -> Gaussians:
-        """Gaussians [G] as the view `index` has them."""
+        """Gaussians [G] with the learned motion of the view `index`."""
         if index == self._base:
             return gaussians
         return rigidly_moved(gaussians._map(lambda t: t[None]), self._motions[index][None])[0]
 
     def toned(self, image: Tensor, index: int) -> Tensor:
-        """The photo [3, H, W] in the light of the base."""
+        """The photo [3, H, W] of the view `index` with its learned gains, as if in the light of the base."""
         if index == self._base:
             return image
         return (image * self._tones[index].exp()[:, None, None]).clamp(0, 1)
 
     def pull(self) -> Tensor:
-        """The penalty that draws motions to none and tones to where they began."""
+        """Penalty (scalar) on motions, and on changes of the gains from those that were measured at first."""
         motions, tones = self._motions.square().mean(), (self._tones - self._start).square().mean()
         return self._params.motion_pull * motions + self._params.tone_pull * tones
 

@@ -39,13 +39,13 @@ Compute = Callable[[Callable[..., Any], float, Progress, Device], Any]
 
 
 def compute_here(work: Callable[..., Any], seconds: float, progress: Progress, device: Device) -> Any:
-    """Where no GPU has to be borrowed for the work."""
+    """Call `work` in this process: the `Compute` where no GPU has to be borrowed."""
     return work(progress=progress, device=device)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How avatars are made of tracked views: the one road from there on, for one photo as for many views."""
+    """The way from tracked views to an avatar, the same for one photo as for many views."""
 
     network: NetworkSource | None = None  # None: the rig avatar
     quality: Quality = "balanced"
@@ -54,7 +54,7 @@ class Recipe:
 
     @property
     def seconds(self) -> float:
-        """What fitting a network's avatar to several views takes on 2 idle cores."""
+        """Seconds that making a network's avatar of several views takes on 2 idle cores; 0 for the rig avatar."""
         return 0.0 if self.network is None else fit_seconds(self.quality, views=2)
 
     def make(

@@ -13,7 +13,7 @@ from flexavatar.avatar.residuals import crease_shares
 from flexavatar.expression import BLINKS, with_neutral
 from flexavatar.rig import Rig
 from flexavatar.rig.maps import blurred, maps_of, of_texels
-from flexavatar.rig.parts import SMALLEST_AREA, parts
+from flexavatar.rig.parts import MIN_AREA, parts
 from flexavatar.rig.regions import smooth_step
 from flexavatar.rig.subdivision import subdivision
 
@@ -37,7 +37,7 @@ class CreaseParams:
 
 @dataclass(frozen=True)
 class Compression:
-    """How skin of G texels is compressed from one face to another."""
+    """Compression of the skin at G texels from one face to another."""
 
     amount: Tensor  # [G] share of its length that the most compressed direction loses
     direction: Tensor  # [G, 2] which that is: a step in texels along u and v, 1 m long on the surface at rest
@@ -75,12 +75,12 @@ def creases_of(
 
 
 def compressed(shape: Tensor, neutral: Tensor, blendshapes: Tensor) -> Compression:
-    """How blendshapes [52] above neutral ones compress the skin of the neutral face."""
+    """Compression of the skin by blendshapes [52] above the neutral ones, against the neutral face."""
     rig = Rig.load()
     faces = rig.pose(shape, torch.stack([neutral, with_neutral(blendshapes, neutral)]))
     before, after = rig.anchors.steps(faces)
     # The principal stretches of the surface: singular values of `after` seen from an orthonormal basis of `before`.
-    metric = before.mT @ before + SMALLEST_AREA * torch.eye(2)
+    metric = before.mT @ before + MIN_AREA * torch.eye(2)
     basis = torch.linalg.inv(torch.linalg.cholesky(metric)).mT
     squares, directions = torch.linalg.eigh((after @ basis).mT @ (after @ basis))
     amount = (1 - squares[:, 0].clamp_min(0).sqrt()).clamp_min(0)

@@ -23,7 +23,7 @@ from flexavatar.rig.maps import covering
 
 @dataclass(frozen=True)
 class DeformationParams:
-    """Rates are those of the first step."""
+    """How far and how smoothly hair and clothes may move; rates are those of the first step."""
 
     cell: int = 4  # texels between the knots of the deformation
     place_rate: float = 2.5e-3  # metres
@@ -50,10 +50,11 @@ def deform(
     params: DeformationParams = DeformationParams(),
     step_done: Callable[[], bool] = lambda: True,
 ) -> Callable[[Gaussians, Tensor], Gaussians]:
-    """How texels [G] that are `loose` [G] in 0..1 should move, to look as in the views.
+    """Fit a smooth deformation of texels [G], as far as they are `loose` [G] 0..1, to the views.
 
-    `heads` are the Gaussians [G] as each view expresses them, made with the head's `rotations` [3, 3]. The result takes
-    Gaussians [G] and the rotation they were made with. `step_done` is asked after each step whether to go on.
+    `heads` are the Gaussians [G] in the expression and head rotation (`rotations` [3, 3]) of each view. `step_done` is
+    called after each step and returns whether to go on. Returns a function that applies the deformation to Gaussians
+    [G] with a head rotation [3, 3].
     """
     rig = Rig.load(device=loose.device)
     field = _Field(rig.atlas.valid, loose, params)

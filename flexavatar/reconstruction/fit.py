@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -12,10 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flexavatar.camera import Camera
-from flexavatar.expression import Expression
 from flexavatar.gaussians import Gaussians
 from flexavatar.metrics import PerceptualTerm, PhotometricWeights, l1, photometric_loss
-from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.progress import Progress
 from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
@@ -31,7 +29,7 @@ class DecodeCode(Protocol):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit."""
+    """Steps, learning rate, weights of the loss (Eq. 22-24) and the end of a fit."""
 
     steps: int = 100
     learning_rate: float = 1e-2  # of the code, at the start of the cosine
@@ -113,23 +111,6 @@ def fit(
     return FitResult(best.code, tuple(losses), best.step, stopped)
 
 
-def fit_head(
-    model: FlexS,
-    head: EncodedHead,
-    observations: Sequence[FitObservation],
-    settings: FitSettings = FitSettings(),
-    perceptual: Sequence[PerceptualTerm] = (),
-    progress: Progress | None = None,
-) -> tuple[EncodedHead, FitResult]:
-    """`fit` for one person (a batch of 1) of flex-s; the model's parameters must not ask for gradients."""
-
-    def decode(code: Tensor, expressions: Tensor) -> Gaussians:
-        return model.decode(head.repeated(code, len(expressions)), Expression.from_code(expressions))
-
-    result = fit(decode, head.code, observations, settings, perceptual, progress)
-    return replace(head, code=result.code), result
-
-
 @dataclass(frozen=True)
 class _Best:
     """The code at the lowest loss so far."""
@@ -170,7 +151,7 @@ def _inside(mattes: Tensor, edge: float) -> Tensor:
 
 
 def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Rates that fall along a cosine to a tenth."""
+    """A schedule of learning rates that fall along half a cosine to a tenth within `steps` steps."""
     share = lambda step: 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1)))  # noqa: E731
     return torch.optim.lr_scheduler.LambdaLR(optimiser, share)
 

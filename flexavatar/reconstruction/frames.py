@@ -16,12 +16,12 @@ from flexavatar.settings import Quality
 from flexavatar.tracking.crop import HeadCrop
 from flexavatar.tracking.fit import LandmarkModel, affine_start
 from flexavatar.tracking.landmarks import Face
-from flexavatar.tracking.tracker import CROP, SMALLEST_FACE, FaceCrop
+from flexavatar.tracking.tracker import CROP, MIN_FACE_SIZE, FaceCrop
 
 
 @dataclass(frozen=True)
 class FrameParams:
-    """Which frames of a clip are worth having."""
+    """Which frames of a clip are chosen, held out and left out."""
 
     max_frames: int = 900
     held_out_every: int = 8
@@ -54,7 +54,7 @@ class CaptureCosts:
 
 @dataclass(frozen=True)
 class FrameNote:
-    """What a frame's face looks like, without its pixels."""
+    """Position, landmarks and sharpness of the face in one frame, without its pixels."""
 
     index: int  # of the frame
     crop: HeadCrop
@@ -89,7 +89,7 @@ class FrameChoice:
 
 
 def note_frame(index: int, found: FaceCrop) -> FrameNote:
-    """What is kept of a frame of a video: where the face is, and how sharp."""
+    """The note of the face `found` in frame `index` of a video."""
     return FrameNote(index, found.crop, found.face, sharpness(found.pixels, found.landmarks))
 
 
@@ -157,7 +157,7 @@ def _unusable(notes: Sequence[FrameNote], errors: np.ndarray, yaw: np.ndarray, p
     limit = max(params.tracked_badly * float(np.median(errors)), params.tracked_well)
     reasons = {}
     for i, note in enumerate(notes):
-        if note.face_size < SMALLEST_FACE:
+        if note.face_size < MIN_FACE_SIZE:
             reasons[i] = "face too small"
         elif abs(yaw[i]) > params.far_turned:
             reasons[i] = "face turned away too far"
@@ -192,7 +192,7 @@ def _held_out(order: list[int], base: int, params: FrameParams) -> tuple[int, ..
 
 @dataclass(frozen=True)
 class CaptureSettings:
-    """A preset is a value of this; `of` gives it by name."""
+    """How many frames and views a capture uses; `of` gives the preset of a quality."""
 
     frames: int = 60  # of a video, at most 900; with those held out
     looked_at: int = 600  # frames of a video that frames are chosen from
@@ -200,7 +200,7 @@ class CaptureSettings:
 
     @staticmethod
     def of(quality: Quality) -> CaptureSettings:
-        """Raises ValueError for an unknown quality."""
+        """The preset of a quality. Raises ValueError for an unknown one."""
         if quality not in PRESETS:
             raise ValueError(f"There is no quality {quality!r}. Choose one of: {', '.join(PRESETS)}.")
         return PRESETS[quality]

@@ -14,7 +14,7 @@ from flexavatar.reconstruction.observation import FitObservation
 from flexavatar.render import render
 from flexavatar.rig import Rig
 from flexavatar.rig.anchors import SPREAD, outward_normals
-from flexavatar.rig.parts import SMALLEST_AREA, parts
+from flexavatar.rig.parts import MIN_AREA, parts
 from flexavatar.rig.regions import smooth_step
 from flexavatar.rig.subdivision import subdivision
 
@@ -76,7 +76,10 @@ def freedom(
     view: FitObservation,
     params: FreedomParams = FreedomParams(),
 ) -> Freedom:
-    """What one view may change of Gaussians [S]; hair, loose and unfolded [S] as the functions beside say."""
+    """How freely one view may change Gaussians [S], by how well it shows them.
+
+    hair, loose and unfolded [S] are `hair_shares` and `loose_shares` at the Gaussians, and `unfolded_shares`.
+    """
     inside = compared_pixels(view)
     around = view.weight * (view.matte > params.person)
     of_colors, of_places, of_all = _amounts(gaussians, view, (inside, around, torch.ones_like(inside)))
@@ -94,7 +97,7 @@ def unfolded_shares(avatar: Avatar, blendshapes: Tensor) -> Tensor:
     others = [Expression.of(name).blendshapes.to(avatar.device) for name in ("neutral", "blink")]
     faces = torch.stack([blendshapes, *others])
     areas = rig.anchors.areas(rig.pose(avatar.shape, with_neutral(faces, avatar.neutral_blendshapes)))
-    return (areas[0] / areas.amax(0).clamp_min(SMALLEST_AREA))[subdivision(avatar.device).parent]
+    return (areas[0] / areas.amax(0).clamp_min(MIN_AREA))[subdivision(avatar.device).parent]
 
 
 def compared_pixels(view: FitObservation) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,10 +24,19 @@ from flexavatar.tracking import TrackedFace
 
 # Steps of the deformation, and of single Gaussians; of one photo.
 STEPS: dict[Quality, tuple[int, int]] = {"instant": (0, 0), "fast": (8, 12), "balanced": (30, 55), "best": (60, 180)}
-# On 2 idle cores (docs/timings.md): encoding; what refining begins with; its steps.
-START_SECONDS, REFINE_SECONDS, DEFORM_SECONDS, STEP_SECONDS = 1.3, 1.8, 0.14, 0.23
-GPU_START_SECONDS, GPU_STEP_SECONDS = 15.0, 0.03
 MAX_VIEWS = 24  # that a video's avatar is refined to: every one of them is kept decoded
+
+
+@dataclass(frozen=True)
+class FitCosts:
+    """Seconds of making a network's avatar, as measured (docs/timings.md): on 2 idle cores, and on a CUDA GPU."""
+
+    encoding: float = 1.3
+    refining: float = 1.8  # before its first step
+    deform_step: float = 0.14
+    step: float = 0.23
+    gpu_start: float = 15.0  # of a new process; this and the next with a margin of two
+    gpu_step: float = 0.03  # of either kind
 
 
 def fit_steps(quality: Quality, views: int) -> tuple[int, int]:
@@ -40,13 +49,13 @@ def fit_steps(quality: Quality, views: int) -> tuple[int, int]:
 def fit_seconds(quality: Quality, views: int) -> float:
     """Seconds that `create_network_avatar` takes on 2 idle cores."""
     deform, steps = fit_steps(quality, views)
-    refining = REFINE_SECONDS + deform * DEFORM_SECONDS + steps * STEP_SECONDS if steps else 0.0
-    return START_SECONDS + refining
+    refining = FitCosts.refining + deform * FitCosts.deform_step + steps * FitCosts.step if steps else 0.0
+    return FitCosts.encoding + refining
 
 
 def gpu_seconds(steps: tuple[int, int]) -> float:
-    """Seconds that it takes on a CUDA GPU, in a new process; as measured, with a margin of two (docs/timings.md)."""
-    return GPU_START_SECONDS + GPU_STEP_SECONDS * sum(steps)
+    """Seconds that `create_network_avatar` takes on a CUDA GPU with so many steps, in a new process."""
+    return FitCosts.gpu_start + FitCosts.gpu_step * sum(steps)
 
 
 def create_network_avatar(
@@ -88,7 +97,7 @@ def create_network_avatar(
 
 
 def observe(tracked: TrackedFace, avatar: Avatar, photo: Unwrapped) -> FlexSObservation:
-    """What flex-s is given of one tracked photo, unwrapped onto the bare rig, and its rig avatar, as a batch of one."""
+    """The input of flex-s for one tracked photo, unwrapped onto the bare rig, and its rig avatar: a batch of one."""
     alpha = torch.from_numpy(tracked.matte)
     image = torch.from_numpy(tracked.image).permute(2, 0, 1) / 255
     image = image * alpha + (1 - alpha)

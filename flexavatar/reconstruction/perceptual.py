@@ -30,7 +30,7 @@ class EfficientNetTerm(nn.Module):
     SCALE = 0.2  # brings it to the size of L1 on photos of faces
 
     def __init__(self) -> None:
-        """Raises ModelUnavailable without the packages."""
+        """Load the network. Raises ModelUnavailable without the packages that hold it."""
         super().__init__()
         missing = [name for name in EFFICIENTNET_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:

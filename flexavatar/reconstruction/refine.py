@@ -41,7 +41,6 @@ from flexavatar.settings import BLACK, to_device
 from flexavatar.tracking import TrackedFace
 
 COARSE, FINE = 256, 512  # pixels of the head's crop
-FAINTEST = 0.1  # of opacities, from which a pixel has a colour of its own
 RIM_MARGIN = -0.03  # of its height, below the rig's rim: so far clothes may be drawn to meet the photo's
 # One step in three looks at the whole at half the size: else a head would be sharp close up and grainy from afar.
 LEVELS = (FINE, COARSE, FINE)
@@ -59,6 +58,7 @@ class RefineParams:
     opacity_rate: float = 0.4  # of the logit
     color_rate: float = 4e-2  # 0..1
     matte_weight: float = 2.0
+    min_alpha: float = 0.1  # of the rendering, from which a pixel's own colour is compared
     edges: float = 0.5  # weight of the differences between neighbouring pixels, beside 1 of the pixels themselves
     skin_limit: float = 0.002  # metres that a Gaussian of skin may move
     loose_limit: float = 0.008  # of ears and neck
@@ -200,7 +200,7 @@ def _fit(
         by = learned.residuals(gates[number] if len(photos) > 1 else None)
         picture = render(alignment.aligned(changed(starts[number], by), number), view.camera, BLACK)
         # Of composites, Gaussians at dark outlines turn white to make up for an opacity that is wrong.
-        wrong = (picture.own_colors(FAINTEST) - alignment.toned(view.image, number)) * compared[number][level]
+        wrong = (picture.own_colors(params.min_alpha) - alignment.toned(view.image, number)) * compared[number][level]
         loss = wrong.abs().mean() + params.matte_weight * ((picture.alpha - view.matte) * view.weight).abs().mean()
         loss = loss + params.edges * (wrong.diff(dim=1).abs().mean() + wrong.diff(dim=2).abs().mean())
         optimiser.zero_grad()

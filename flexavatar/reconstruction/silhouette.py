@@ -38,7 +38,7 @@ class SilhouetteParams:
 
 
 def hair_displacement_of(views: Sequence[TrackedFace], params: SilhouetteParams = SilhouetteParams()) -> torch.Tensor:
-    """How far each vertex of the rig is raised [V], metres, in several views that share one shape."""
+    """Heights [V] in metres by which hair and clothes raise the rig's vertices, from views that share one shape."""
     rig, out = Rig.load(), outward()
     free = torch.where(out.reach > 0)[0].numpy()
     exits = [_exits(view, rig, free, params) for view in views]

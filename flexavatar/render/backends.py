@@ -37,7 +37,7 @@ class RendererStatus:
 
 
 def renderer_status() -> RendererStatus:
-    """What draws on this machine and why. The first call may compile gsplat (minutes, CUDA machines only)."""
+    """The renderer of this machine, and why it is this one. The first call may compile gsplat (minutes, CUDA only)."""
     problem = gsplat_problem()
     if problem is None:
         return RendererStatus("gsplat", "cuda", f"gsplat on {torch.cuda.get_device_name()}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,11 +14,21 @@ from flexavatar.render.rendering import Rendering
 from flexavatar.rotations import rotation_matrices
 
 BLUR = 0.1  # px^2, added to the covariance of every ellipse
-RAY_LIMIT = 0.15  # the Jacobian is evaluated at most this share of the image side outside the image
-MAX_ALPHA = 0.999
-MIN_ALPHA = 1 / 255
-MIN_TRANSMITTANCE = 1e-4
-MIN_SHARE = 1e-12  # of an ellipse's squared area that the blur leaves; keeps its root differentiable
+
+
+@dataclass(frozen=True)
+class CutoffParams:
+    """Where values are cut, as in gsplat; opacities and transmittances in 0..1."""
+
+    ray_margin: float = 0.15  # of the image side: the Jacobian is evaluated at most so far outside the image
+    max_alpha: float = 0.999
+    min_alpha: float = 1 / 255  # fainter ones do not count
+    min_transmittance: float = 1e-4  # at which a pixel is finished
+    min_area: float = 1e-12  # of an ellipse's squared area that the blur leaves; keeps its root differentiable
+
+
+# The fast kernels repeat these: whether compiled code is out of date Numba sees by the kernel's own file alone.
+CUTOFFS = CutoffParams()
 
 
 def rasterize_reference(
@@ -51,14 +62,15 @@ def _draw(
 
     fx, fy, cx, cy = (camera.intrinsics[i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     width, height = camera.width, camera.height
-    ray_x = (x / z).clamp(-(cx + RAY_LIMIT * width) / fx, (width - cx + RAY_LIMIT * width) / fx)
-    ray_y = (y / z).clamp(-(cy + RAY_LIMIT * height) / fy, (height - cy + RAY_LIMIT * height) / fy)
+    margin = CUTOFFS.ray_margin
+    ray_x = (x / z).clamp(-(cx + margin * width) / fx, (width - cx + margin * width) / fx)
+    ray_y = (y / z).clamp(-(cy + margin * height) / fy, (height - cy + margin * height) / fy)
     zero = torch.zeros_like(z)
     jacobian = torch.stack([fx / z, zero, -fx * ray_x / z, zero, fy / z, -fy * ray_y / z], -1).unflatten(-1, (2, 3))
     axes = jacobian @ rotation @ (rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :])  # [G, 2, 3]
     sharp = axes @ axes.mT
     blurred = sharp + BLUR * torch.eye(2).to(axes)
-    shares = (torch.linalg.det(sharp) / torch.linalg.det(blurred)).clamp(min=MIN_SHARE)
+    shares = (torch.linalg.det(sharp) / torch.linalg.det(blurred)).clamp(min=CUTOFFS.min_area)
     opacities = gaussians.opacities * shares.sqrt()
     conics = torch.linalg.inv(blurred)
     centers = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
@@ -67,13 +79,13 @@ def _draw(
     pixels = torch.stack([columns, rows], -1).reshape(-1, 2).to(centers) + 0.5
     offsets = pixels - centers[:, None]  # [G, H*W, 2]
     alphas = opacities[:, None] * torch.exp(-0.5 * ((offsets @ conics) * offsets).sum(-1))
-    alphas = alphas.clamp(max=MAX_ALPHA)
+    alphas = alphas.clamp(max=CUTOFFS.max_alpha)
     if cutoffs:
-        alphas = torch.where(alphas >= MIN_ALPHA, alphas, 0)
+        alphas = torch.where(alphas >= CUTOFFS.min_alpha, alphas, 0)
     after = torch.cumprod(1 - alphas, 0)
     weights = alphas * torch.cat([torch.ones_like(after[:1]), after])[: len(after)]
     if cutoffs:
-        weights = torch.where(after > MIN_TRANSMITTANCE, weights, 0)
+        weights = torch.where(after > CUTOFFS.min_transmittance, weights, 0)
 
     alpha = weights.sum(0)
     rgb = gaussians.colors.mT @ weights + (1 - alpha) * background[:, None]

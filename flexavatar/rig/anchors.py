@@ -16,15 +16,24 @@ from flexavatar.rotations import quaternions
 REGION_NAMES = ("head", "mouth", "sockets", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "tongue")
 ATLAS_SIZE = 256
 SPREAD = 0.62  # standard deviation of a surface Gaussian in texels: the least that shows no gaps
-LIMITS = (2e-4, 4e-3)  # metres: sheared triangles must not turn into plates
-STRETCH = 1.6  # times the size at rest: else the corners of an open mouth grow whiskers
-STRETCH_FREELY = 2.5e-3  # metres
-STRETCH_LIDS = 6e-3  # metres: they lie folded at rest and must close without gaps
-LID_TRAVEL = 1e-3  # metres that skin moves as an eye closes: more is a lid
-STRETCH_CAVITY = 2.7e-3  # metres: more, and the walls of the cavity stick out between the lips
-LONGEST_RAISED = 0.012  # metres: where hair stands off, a texel covers more
-LONGEST = 5.0  # times the short side: nor into needles
-THICKNESS = 0.35  # of the smaller tangential deviation
+
+
+@dataclass(frozen=True)
+class AnchorParams:
+    """How large the Gaussian of a texel may be; standard deviations in metres."""
+
+    limits: tuple[float, float] = (2e-4, 4e-3)  # sheared triangles must not turn into plates
+    stretch: float = 1.6  # times the size at rest: else the corners of an open mouth grow whiskers
+    max_unstretched: float = 2.5e-3  # up to this size any stretch is allowed
+    max_lid: float = 6e-3  # lids lie folded at rest and must close without gaps
+    lid_travel: float = 1e-3  # metres that skin moves as an eye closes: more is a lid
+    max_cavity: float = 2.7e-3  # larger, and the walls of the mouth's cavity stick out between the lips
+    max_raised: float = 0.012  # where hair stands off, a texel covers more
+    aspect: float = 5.0  # long to short side at most: no needles
+    thickness: float = 0.35  # along the normal, of the smaller tangential deviation
+
+
+ANCHOR_PARAMS = AnchorParams()  # anchors are part of every avatar's meaning: there is one choice for all
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,11 @@ class SurfaceAnchors:
         return (self.weights[:, 1:] @ vertices[..., self.corners, :]).mT
 
     def stretched(self, vertices: Tensor, raised: Tensor) -> SurfaceAnchors:
-        """The same anchors for a head whose vertices at rest are [V, 3]; those `raised` [V] bool are not the mean's."""
-        anywhere = torch.full_like(self.longest, LONGEST_RAISED)
+        """These anchors with the size limits of a head whose vertices at rest are [V, 3] metres.
+
+        Where vertices are `raised` [V] bool off the mean head, Gaussians may be as large as they are at rest.
+        """
+        anywhere = torch.full_like(self.longest, ANCHOR_PARAMS.max_raised)
         at_rest = SurfaceAnchors(self.corners, self.weights, anywhere).frames(vertices).scales[:, 0]
         # Only there: walls of the mouth that may grow hide the teeth.
         longest = torch.where(raised[self.corners].any(-1), torch.maximum(self.longest, at_rest), self.longest)
@@ -105,17 +117,21 @@ class SurfaceAnchors:
         normal = torch.linalg.cross(second, first)
         large = ((e + g + root) / 2).clamp_min(0).sqrt()
         small = ((e + g - root) / 2).clamp_min(0).sqrt()
-        large = torch.minimum((SPREAD * large).clamp_min(LIMITS[0]), self.longest)
-        small = torch.maximum((SPREAD * small).clamp(*LIMITS), large / LONGEST)
+        params = ANCHOR_PARAMS
+        large = torch.minimum((SPREAD * large).clamp_min(params.limits[0]), self.longest)
+        small = torch.maximum((SPREAD * small).clamp(*params.limits), large / params.aspect)
         tangential = torch.stack([large, small], -1)
-        scales = torch.cat([tangential, THICKNESS * tangential[..., 1:]], -1)
+        scales = torch.cat([tangential, params.thickness * tangential[..., 1:]], -1)
         rotation = torch.stack([first, -second, normal], -1)
         return AnchorFrames(mean, quaternions(rotation), scales)
 
 
 def surface_anchors(mean: Tensor, triangles: Tensor, expression_deltas: Tensor, atlas: Atlas) -> SurfaceAnchors:
-    """The anchors of a rig, of whose fields these are four."""
-    valid = atlas.valid
+    """The anchors of the atlas' valid texels on a rig.
+
+    The arguments are fields of `Rig`: mean head [V, 3] and blendshapes [52, V, 3] in metres, triangles [F, 3].
+    """
+    params, valid = ANCHOR_PARAMS, atlas.valid
     corners = triangles[atlas.triangle[valid]]
     uv = atlas.uv[corners] * ATLAS_SIZE
     a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
@@ -124,16 +140,16 @@ def surface_anchors(mean: Tensor, triangles: Tensor, expression_deltas: Tensor, 
     du = torch.stack([a[:, 1] - b[:, 1], b[:, 1], -a[:, 1]], -1) / area[:, None]
     dv = torch.stack([b[:, 0] - a[:, 0], -b[:, 0], a[:, 0]], -1) / area[:, None]
     weights = torch.stack([atlas.barycentric[valid], du, dv], 1)
-    anywhere = torch.full((len(corners),), LIMITS[1])
+    anywhere = torch.full((len(corners),), params.limits[1])
     unlimited = SurfaceAnchors(corners, weights, anywhere)
     at_rest = unlimited.frames(mean).scales[:, 0]
     cavity = atlas.region[valid] == REGION_NAMES.index("mouth")
-    longest = (STRETCH * at_rest).clamp_min(STRETCH_FREELY)
-    longest[cavity] = longest[cavity].clamp_max(STRETCH_CAVITY)
-    longest = longest.clamp_max(LIMITS[1])
+    longest = (params.stretch * at_rest).clamp_min(params.max_unstretched)
+    longest[cavity] = longest[cavity].clamp_max(params.max_cavity)
+    longest = longest.clamp_max(params.limits[1])
     travel = unlimited.interpolate(expression_deltas[BLINKS]).norm(dim=-1).amax(0)
-    lid = (travel > LID_TRAVEL) & (atlas.region[valid] == REGION_NAMES.index("head"))
-    return SurfaceAnchors(corners, weights, torch.where(lid, STRETCH_LIDS, longest))
+    lid = (travel > params.lid_travel) & (atlas.region[valid] == REGION_NAMES.index("head"))
+    return SurfaceAnchors(corners, weights, torch.where(lid, params.max_lid, longest))
 
 
 def outward_normals(quats: Tensor) -> Tensor:

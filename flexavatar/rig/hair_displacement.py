@@ -15,16 +15,26 @@ from flexavatar.rig.anchors import outward_normals
 from flexavatar.rig.regions import atlas_regions
 from flexavatar.settings import to_device
 
-# Metres to which hair, clothes and hats stand off, by region.
-REACH_SCALP, REACH_FACE, REACH_NECK, REACH_TORSO = 0.16, 0.045, 0.08, 0.05
-REACH_BEHIND = 0.09  # of neck and torso where they look back: long hair hangs free there
-FRONT = (0.0, 0.04)  # metres behind the eyes over which it begins that hair may stand off skin
-MIN_SHARE = 0.3  # of a vertex's share in texels: less says nothing of its direction
+
+@dataclass(frozen=True)
+class ReachParams:
+    """How far hair, clothes and hats may stand off each region of the mean head, metres."""
+
+    scalp: float = 0.16
+    face: float = 0.045
+    neck: float = 0.08
+    torso: float = 0.05
+    behind: float = 0.09  # of neck and torso where they look back: long hair hangs free there
+    front: tuple[float, float] = (0.0, 0.04)  # behind the eyes, over which it begins that hair may stand off skin
+    min_share: float = 0.3  # of a vertex's share in texels: less says nothing of its direction
+
+
+PARAMS = ReachParams()  # displacements in files rest on these: there is one choice for all
 
 
 @dataclass(frozen=True)
 class Outside:
-    """From where the G texels are looked at, on the mean head."""
+    """In which direction, and how far, hair and clothes may lie off the G texels of the mean head."""
 
     direction: Tensor  # [G, 3] unit, outward
     reach: Tensor  # [G] metres; 0 where nothing can lie in front (eyes, mouth interior)
@@ -32,7 +42,7 @@ class Outside:
 
 
 def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
-    """Smooth outward directions and reaches from the masks [G] of scalp and torso."""
+    """Directions that change smoothly over the atlas, and reaches, from the masks [G] 0..1 of scalp and torso."""
     frames = rig.anchors.frames(rig.mean)
     valid, region = rig.atlas.valid.numpy(), rig.atlas.region.numpy()
     normal = np.zeros((*valid.shape, 3), np.float32)
@@ -46,11 +56,11 @@ def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
     share = torch.maximum(scalp, head)[:, None]
     direction = torch.nn.functional.normalize(smooth + 1e-6, dim=-1) * (1 - share) + radial * share
     neck = ((-0.085 - height) / 0.03).clamp(0, 1)
-    reach = REACH_FACE * (1 - neck) + REACH_NECK * neck
-    reach = reach * (1 - share[:, 0]) + REACH_SCALP * share[:, 0]
-    reach = reach * (1 - torso) + REACH_TORSO * torso
+    reach = PARAMS.face * (1 - neck) + PARAMS.neck * neck
+    reach = reach * (1 - share[:, 0]) + PARAMS.scalp * share[:, 0]
+    reach = reach * (1 - torso) + PARAMS.torso * torso
     behind = ((-0.10 - depth) / 0.03).clamp(0, 1) * (-direction[:, 2] / 0.3).clamp(0, 1) * torch.maximum(neck, torso)
-    reach = torch.maximum(reach, REACH_BEHIND * behind)
+    reach = torch.maximum(reach, PARAMS.behind * behind)
     reach = reach * torch.from_numpy(region[valid] == 0)
     torso_weights = rig.anchors.interpolate(rig.torso_weights[:, None])[:, 0]
     return Outside(torch.nn.functional.normalize(direction, dim=-1), reach, torso_weights)
@@ -58,7 +68,7 @@ def outside_of(rig: Rig, scalp: Tensor, torso: Tensor) -> Outside:
 
 @dataclass(frozen=True)
 class Outward:
-    """Where the rig's V vertices may be raised to."""
+    """In which direction, and how far, the rig's V vertices may be raised."""
 
     direction: Tensor  # [V, 3] unit, canonical head frame; smooth over the head
     reach: Tensor  # [V] metres; 0 for the face, the torso and inner parts
@@ -66,7 +76,10 @@ class Outward:
 
 
 def outward(device: torch.device | str = "cpu") -> Outward:
-    """Directions and reaches of the synthetic heads' labels, at the vertices of the bundled rig; made once a device."""
+    """Directions and reaches at the vertices of the bundled rig, on `device`; made once for each device.
+
+    They are those of `outside_of`, in which the labels of synthetic heads are measured, too.
+    """
     return _outward(str(device))
 
 
@@ -78,15 +91,16 @@ def _outward(device: str) -> Outward:
     regions, valid = atlas_regions(rig), rig.atlas.valid
     scalp, torso = (torch.from_numpy(mask)[valid] for mask in (regions.scalp, regions.torso))
     outside = outside_of(rig, scalp, torso)
-    behind = ((-FRONT[0] - rig.anchors.positions(rig.mean)[:, 2]) / (FRONT[1] - FRONT[0])).clamp(0, 1)
+    first, full = PARAMS.front
+    behind = ((-first - rig.anchors.positions(rig.mean)[:, 2]) / (full - first)).clamp(0, 1)
     reach = outside.reach * torch.maximum(scalp, behind) * (1 - torso)
     corners, weights = rig.anchors.corners.flatten(), rig.anchors.weights[:, 0].clamp_min(0)
     values = torch.cat([outside.direction, reach[:, None], torch.ones_like(reach)[:, None]], 1)
     sums = torch.zeros(len(rig.mean), 5).index_add_(0, corners, (values[:, None] * weights[..., None]).flatten(0, 1))
     place = torch.unique((rig.mean / 1e-5).round(), dim=0, return_inverse=True)[1]
     sums = joined(sums, place)
-    known = sums[:, 4:] > MIN_SHARE
-    mean = torch.where(known, sums / sums[:, 4:].clamp_min(MIN_SHARE), 0)
+    known = sums[:, 4:] > PARAMS.min_share
+    mean = torch.where(known, sums / sums[:, 4:].clamp_min(PARAMS.min_share), 0)
     return Outward(torch.nn.functional.normalize(mean[:, :3], dim=-1), mean[:, 3], place)
 
 

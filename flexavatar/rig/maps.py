@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flexavatar.rig import Rig
-from flexavatar.rig.anchors import LIMITS, LONGEST_RAISED, SPREAD
+from flexavatar.rig.anchors import ANCHOR_PARAMS, SPREAD
 from flexavatar.rig.subdivision import subdivision
 
-FARTHEST = 48  # texels that a blur reaches over the seams of the atlas
-TORN = 0.03  # metres between two neighbouring texels that do not show the same surface
+SEAM_PADDING = 48  # texels that a blur reaches over the seams of the atlas
+MAX_STEP = 0.03  # metres between two neighbouring texels of one surface
 
 
 def of_texels(values: Tensor, weights: Tensor) -> Tensor:
@@ -34,9 +34,10 @@ def maps_of(values: Tensor) -> np.ndarray:
 
 def blurred(maps: np.ndarray, deviation: float) -> Tensor:
     """Gaussian means [G, C] of maps [256, 256, C], across the seams at the back of the head and on its top edge."""
-    padded = np.concatenate([maps[:FARTHEST][::-1, ::-1], maps])
-    padded = np.concatenate([padded[:, -FARTHEST:], padded, padded[:, :FARTHEST]], 1)
-    smooth = cv2.GaussianBlur(padded, (0, 0), deviation).reshape(padded.shape)[FARTHEST:, FARTHEST:-FARTHEST]
+    padded = np.concatenate([maps[:SEAM_PADDING][::-1, ::-1], maps])
+    padded = np.concatenate([padded[:, -SEAM_PADDING:], padded, padded[:, :SEAM_PADDING]], 1)
+    smooth = cv2.GaussianBlur(padded, (0, 0), deviation).reshape(padded.shape)
+    smooth = smooth[SEAM_PADDING:, SEAM_PADDING:-SEAM_PADDING]
     return torch.from_numpy(smooth[Rig.load().atlas.valid.numpy()])
 
 
@@ -50,14 +51,14 @@ def covering(positions: Tensor, grid: Tensor, shown: Tensor | None = None) -> Te
     total, count = (torch.zeros(place.shape[:-1], device=grid.device) for _ in range(2))
     for axis in (1, 2):
         steps = place.diff(dim=axis).norm(dim=-1)
-        close = steps < TORN  # not so for NaN
+        close = steps < MAX_STEP  # not so for NaN
         steps = torch.where(close, steps, torch.zeros_like(steps))
         for edge in ((0, 1), (1, 0)):
             pad = (0, 0, *edge) if axis == 1 else edge
             total = total + F.pad(steps, pad)
             count = count + F.pad(close.float(), pad)
     spacing = total / count.clamp_min(1)
-    wide = (SPREAD * spacing[:, grid]).clamp(LIMITS[0], LONGEST_RAISED)
+    wide = (SPREAD * spacing[:, grid]).clamp(ANCHOR_PARAMS.limits[0], ANCHOR_PARAMS.max_raised)
     return wide[..., None] * wide.new_tensor([1.0, 1.0, 0.5])  # hair is no foil
 
 

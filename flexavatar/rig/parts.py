@@ -16,7 +16,7 @@ from flexavatar.rig.rig import Rig
 from flexavatar.settings import to_device
 
 LID_TRAVEL = (0.0006, 0.002)  # metres that skin moves as an eye closes: between them it begins to be lid
-SMALLEST_AREA = 1e-12  # square metres
+MIN_AREA = 1e-12  # square metres
 # MediaPipe's landmarks of what is dark without a crease, and metres from them between which skin that creases begins.
 FEATURES = (
     ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 76, 77, 90, 180, 85,
@@ -48,7 +48,7 @@ class Parts:
 
 
 def parts(device: torch.device | str = "cpu") -> Parts:
-    """Those of the bundled rig, made once for each device."""
+    """The masks of the bundled rig on `device`, made once for each device."""
     return _parts(str(device))
 
 
@@ -60,7 +60,7 @@ def _parts(device: str) -> Parts:
     outside = mask(regions.named("head"))
     travel = rig.expression_deltas[BLINKS]
     moves = rig.anchors.interpolate(travel)
-    stretch = rig.anchors.areas(rig.mean + travel) / rig.anchors.areas(rig.mean).clamp_min(SMALLEST_AREA)
+    stretch = rig.anchors.areas(rig.mean + travel) / rig.anchors.areas(rig.mean).clamp_min(MIN_AREA)
     # What lay in a fold while the eye was open is lid too; where nothing moves a stretch means nothing.
     folded = smooth_step(stretch, 1.1, 1.5) * (moves.norm(dim=-1) > 1e-4)
     lids = torch.maximum(smooth_step(moves.norm(dim=-1), *LID_TRAVEL), folded) * outside

@@ -14,10 +14,22 @@ from flexavatar.rig.rig import HEAD_AXIS
 # Height of the hairline (metres above the eyes) by angle around the head, 0 = front, 180 = nape.
 HAIRLINE = ((0, 0.068), (25, 0.066), (45, 0.052), (58, 0.030), (68, 0.000), (82, 0.008), (100, 0.012), (115, -0.022),
             (135, -0.045), (160, -0.058), (180, -0.062))  # fmt: skip
-HAIR_HEIGHT, HAIR_FADE = 0.018, 0.008  # metres over the rig from which something is hair and no ear
-RIM_FADE = 2  # texels over which the bust fades out at its rim, the bottom row of the skin chart
-EAR_CENTER, EAR_RADII = (35.0, 90.0), (13.5, 26.5)  # texels (column, row) of the right ear in the atlas
 
+
+@dataclass(frozen=True)
+class RegionParams:
+    """Where the masks end; metres on the mean head, texels of the atlas."""
+
+    hairline_width: float = 0.012  # metres to either side of the hairline over which the scalp fades
+    neckline_width: float = 0.015  # the same of the torso
+    hair_height: float = 0.018  # metres over the rig from which something is hair and no ear
+    hair_width: float = 0.008  # metres to either side of that height over which hair begins
+    rim: float = 2  # texels over which the bust fades out at its rim, the bottom row of the skin chart
+    ear_center: tuple[float, float] = (35.0, 90.0)  # texels (column, row), of the right ear
+    ear_radii: tuple[float, float] = (13.5, 26.5)  # texels
+
+
+PARAMS = RegionParams()  # textures, networks and files agree on the regions: there is one choice for all
 
 Values = TypeVar("Values", np.ndarray, Tensor)
 
@@ -53,13 +65,14 @@ def atlas_regions(rig: Rig) -> Regions:
     head = region == REGION_NAMES.index("head")
     row, column = np.mgrid[: valid.shape[0], : valid.shape[1]] + 0.5
     column = np.minimum(column, valid.shape[1] - column)
-    ear = head & (np.hypot((column - EAR_CENTER[0]) / EAR_RADII[0], (row - EAR_CENTER[1]) / EAR_RADII[1]) < 1)
-    scalp = _smooth((y - hairline) / 0.012) * head * ~ear
+    center, radii = PARAMS.ear_center, PARAMS.ear_radii
+    ear = head & (np.hypot((column - center[0]) / radii[0], (row - center[1]) / radii[1]) < 1)
+    scalp = _smooth((y - hairline) / PARAMS.hairline_width) * head * ~ear
     # The neckline falls from the nape towards the collarbones.
     neckline = np.interp(z, [-0.17, -0.02], [-0.125, -0.185])
-    torso = _smooth((neckline - y) / 0.015) * head
+    torso = _smooth((neckline - y) / PARAMS.neckline_width) * head
     face = head & (angle < 62) & (y < 0.055) & (y > -0.10) & (z > -0.06)
-    edge = np.where(chart, ((np.where(chart, row, 0).max() - row + 0.5) / RIM_FADE).clip(0, 1), valid)
+    edge = np.where(chart, ((np.where(chart, row, 0).max() - row + 0.5) / PARAMS.rim).clip(0, 1), valid)
     return Regions(position, chart, scalp, torso, face, ear, edge.astype(np.float32), region)
 
 
@@ -67,7 +80,7 @@ def under_hair(regions: Regions, rig: Rig, hair_displacement: Tensor) -> Regions
     """Regions in which what is raised by `hair_displacement` [V] metres counts as hair, also over ears and neck."""
     height = np.zeros(regions.scalp.shape, np.float32)
     height[rig.atlas.valid.numpy()] = rig.anchors.interpolate(hair_displacement[:, None])[:, 0].numpy()
-    hair = _smooth((height - HAIR_HEIGHT) / HAIR_FADE) * (regions.region == REGION_NAMES.index("head"))
+    hair = _smooth((height - PARAMS.hair_height) / PARAMS.hair_width) * (regions.region == REGION_NAMES.index("head"))
     return replace(regions, scalp=np.maximum(regions.scalp, hair), ear=regions.ear & (hair < 0.5))
 
 

@@ -14,10 +14,20 @@ from flexavatar.rig.anchors import REGION_NAMES
 from flexavatar.rig.rig import HEAD_AXIS, Rig
 from flexavatar.settings import to_device
 
-QUARTER = 0.25  # of the way from a texel to its neighbours
-TORN = 0.008  # metres on the mean head between neighbouring texels that are not of one surface
-# What is divided, on the mean head: the face up to the hairline, in metres and degrees from straight ahead.
-FACE_HEIGHT, FACE_ANGLE = (-0.105, 0.085), 62.0
+
+@dataclass(frozen=True)
+class SubdivisionParams:
+    """What is divided, the face up to the hairline, and how; metres and degrees on the mean head."""
+
+    height: tuple[float, float] = (-0.105, 0.085)  # y
+    angle: float = 62.0  # around the head, from straight ahead, at most
+    depth: float = -0.06  # z, at least
+    step: float = 0.25  # of the way from a texel to its neighbours, where its Gaussians lie
+    size: float = 0.64  # of a texel's; not half: seen close up, what lies behind would show through between them
+    max_step: float = 0.008  # metres between neighbouring texels of one surface
+
+
+PARAMS = SubdivisionParams()  # files hold residuals of the Gaussians in this order: there is one choice for all
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Subdivision:
 
 
 def subdivision(device: torch.device | str = "cpu") -> Subdivision:
-    """That of the bundled rig, made once for each device."""
+    """The subdivision of the bundled rig on `device`, made once for each device."""
     return _subdivision(str(device))
 
 
@@ -70,8 +80,9 @@ def divided(rig: Rig) -> Tensor:
     x, y, z = rig.anchors.positions(rig.mean).unbind(-1)
     region = rig.atlas.region[rig.atlas.valid]
     angle = torch.rad2deg(torch.atan2(x - HEAD_AXIS[0], z - HEAD_AXIS[1]).abs())
-    low, high = FACE_HEIGHT
-    face = (region == REGION_NAMES.index("head")) & (angle < FACE_ANGLE) & (y > low) & (y < high) & (z > -0.06)
+    low, high = PARAMS.height
+    face = (region == REGION_NAMES.index("head")) & (angle < PARAMS.angle) & (y > low) & (y < high)
+    face &= z > PARAMS.depth
     eyes = (region == REGION_NAMES.index("eye_left")) | (region == REGION_NAMES.index("eye_right"))
     return face | eyes
 
@@ -94,7 +105,7 @@ def _subdivide(rig: Rig) -> Subdivision:
         source = number[max(rows, 0) : height + min(rows, 0), max(columns, 0) : width + min(columns, 0)]
         other[max(-rows, 0) : height + min(-rows, 0), max(-columns, 0) : width + min(-columns, 0)] = source
         other = other[valid]
-        near = (position - position[other.clamp_min(0)]).norm(dim=-1) < TORN
+        near = (position - position[other.clamp_min(0)]).norm(dim=-1) < PARAMS.max_step
         return torch.where((other >= 0) & near & (own_chart == own_chart[other.clamp_min(0)]), other, -1)
 
     split = divided(rig)
@@ -109,7 +120,7 @@ def _subdivide(rig: Rig) -> Subdivision:
             index.append(torch.stack([own, along_u, along_v], -1))
             weight.append(torch.stack([1 - weight_u - weight_v, weight_u, weight_v], -1))
     size = torch.ones(len(whole) + 4 * len(own))
-    size[len(whole) :] = 0.64  # not half: seen close up, what lies behind would show through between them
+    size[len(whole) :] = PARAMS.size
     return Subdivision(torch.cat(index), torch.cat(weight), size, _pairs(number, chart, whole, own, position))
 
 
@@ -129,12 +140,12 @@ def _pairs(number: Tensor, chart: Tensor, whole: Tensor, own: Tensor, position: 
         a, b = fine[here], fine[there]
         found = (a >= 0) & (b >= 0) & (a != b) & (charts[here] == charts[there])
         a, b = a[found], b[found]
-        near = (place[a] - place[b]).norm(dim=-1) < TORN
+        near = (place[a] - place[b]).norm(dim=-1) < PARAMS.max_step
         pairs.append(torch.stack([a[near], b[near]], -1))
     return torch.unique(torch.cat(pairs), dim=0)
 
 
 def _toward(own: Tensor, there: Tensor, opposite: Tensor) -> tuple[Tensor, Tensor]:
     """The neighbour [N] to mix in and its weight; beyond the end of a surface, what lies opposite is continued."""
-    weight = torch.where(there >= 0, QUARTER, torch.where(opposite >= 0, -QUARTER, 0.0))
+    weight = torch.where(there >= 0, PARAMS.step, torch.where(opposite >= 0, -PARAMS.step, 0.0))
     return torch.where(there >= 0, there, torch.where(opposite >= 0, opposite, own)), weight

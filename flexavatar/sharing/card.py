@@ -42,7 +42,7 @@ def preview_card(avatar: Avatar, device: Device = "auto") -> Image.Image:
 
 
 def poster(avatar: Avatar, size: int = 640) -> Image.Image:
-    """What the viewer will draw first, RGBA, size x size: the default camera, around which all is transparent."""
+    """The viewer's first picture, RGBA, size x size: the neutral head by the default camera, transparent around it."""
     from flexavatar.avatar.drawing import draw
     from flexavatar.settings import BLACK
 

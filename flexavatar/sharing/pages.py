@@ -30,7 +30,7 @@ _DOWNLOAD_LABELS = {
 
 @dataclass(frozen=True)
 class Links:
-    """Where the page of an avatar finds things; relative to the page unless said otherwise."""
+    """Addresses in the page of an avatar; relative to the page unless said otherwise."""
 
     home: str
     viewer: str

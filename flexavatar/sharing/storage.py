@@ -57,7 +57,7 @@ class FolderStorage:
     """A plain folder: `FOLDER/ID/NAME`. Anything else in it is left alone."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises CannotWrite if the folder cannot be written to."""
+        """Keep avatars in `folder`. Raises CannotWrite if it cannot be written to."""
         self.folder = Path(folder).expanduser()
         self._removing = threading.Lock()
         with atomic_path(self.folder / "writable"):

@@ -24,7 +24,7 @@ Visibility = Literal["link", "private"]
 VISIBILITIES: tuple[Visibility, ...] = ("link", "private")
 FORMAT = 1
 DAY = 24 * 3600.0
-LONGEST_NAME = 60
+MAX_NAME_LENGTH = 60
 _FILE = re.compile(r"[a-z]+(\.[a-z0-9]+)+")
 
 
@@ -41,7 +41,7 @@ class CannotShare(FlexAvatarError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one site keeps."""
+    """How much one site keeps, and for how long."""
 
     avatar_bytes: int = 64 * 1024**2
     total_bytes: int = 4 * 1024**3
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ShareOptions:
-    """What the owner decides."""
+    """The owner's choices for a shared avatar."""
 
     name: str = "Avatar"
     visibility: Visibility = "link"  # "link": whoever has the link; "private": only with the owner's token
@@ -121,7 +121,7 @@ class SharedStore:
         return Receipt(avatar, token)
 
     def get(self, avatar_id: str, token: str | None = None) -> SharedAvatar:
-        """Raises NotShared, also for a private avatar unless `token` is its owner's."""
+        """What is known of a shared avatar. Raises NotShared, for a private one unless `token` is its owner's."""
         avatar, secret = self._read(avatar_id)
         if avatar.visibility == "private" and not _fits(token, secret):
             raise NotShared
@@ -136,7 +136,7 @@ class SharedStore:
         return path
 
     def owned(self, avatar_id: str, token: str | None) -> SharedAvatar:
-        """Raises NotShared unless `token` is its owner's."""
+        """What is known of the avatar with this owner. Raises NotShared unless `token` is its owner's."""
         avatar, secret = self._read(avatar_id)
         if not _fits(token, secret):
             raise NotShared
@@ -256,7 +256,7 @@ def _hash(token: str) -> str:
 def _clean_name(name: str) -> str:
     """One short line without control characters."""
     printable = "".join(c if c.isprintable() else " " for c in name)
-    return " ".join(printable.split())[:LONGEST_NAME].strip() or "Avatar"
+    return " ".join(printable.split())[:MAX_NAME_LENGTH].strip() or "Avatar"
 
 
 def _to_json(avatar: SharedAvatar, token: str) -> bytes:

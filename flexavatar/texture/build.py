@@ -22,7 +22,7 @@ OPACITY = 0.985
 
 @dataclass(frozen=True)
 class RigTexture:
-    """What the rig's Gaussians look like."""
+    """Colours and opacities of the rig's Gaussians."""
 
     colors: Tensor  # [G, 3] RGB 0..1
     opacities: Tensor  # [G] 0..1

@@ -15,7 +15,7 @@ from flexavatar.tracking.landmarks import Face
 from flexavatar.tracking.tracker import FaceCrop
 
 # Below the threshold for single pairs: a face turned by 60 degrees is compared with the mean of its own person.
-MEMBER = SAME_PERSON - 0.12
+SAME_GROUP = SAME_PERSON - 0.12
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def strangers(crops: Sequence[FaceCrop]) -> dict[int, float]:
     codes = torch.stack([identity_net().embed(found.pixels, found.landmarks) for found in crops])
     similarity = codes @ codes.T
     # The picture that most others resemble stands for the person; then the mean of its group does.
-    center = int((similarity > MEMBER).sum(1).double().add(similarity.mean(1).double() * 1e-3).argmax())
-    group = similarity[center] > MEMBER
+    center = int((similarity > SAME_GROUP).sum(1).double().add(similarity.mean(1).double() * 1e-3).argmax())
+    group = similarity[center] > SAME_GROUP
     person = torch.nn.functional.normalize(codes[group].mean(0), dim=0)
     likeness = codes @ person
-    out = {i: float(likeness[i]) for i in range(len(crops)) if likeness[i] < MEMBER}
+    out = {i: float(likeness[i]) for i in range(len(crops)) if likeness[i] < SAME_GROUP}
     if len(crops) - len(out) <= len(crops) / 2:
         raise DifferentPeople(
             f"The {len(crops)} pictures show different people, and none of them is in most pictures. Use pictures of "

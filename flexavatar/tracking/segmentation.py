@@ -103,7 +103,7 @@ class RembgModel:
     """A model of rembg by its name; rembg downloads it to its own folder at the first use on a machine."""
 
     def __init__(self, model: str) -> None:
-        """Raises ModelUnavailable for a name that rembg does not know, and for a model that cannot be downloaded."""
+        """Load `model`. Raises ModelUnavailable if rembg does not know the name or cannot download the model."""
         self._model = model
         self._session: Any = _rembg_session(model)
 

@@ -30,8 +30,11 @@ from flexavatar.tracking.joint import fit_person
 from flexavatar.tracking.landmarks import Face, FaceDetector, same_face
 from flexavatar.tracking.matte import PersonMatting
 
-SMALLEST_FACE = 40  # pixels of the source photo, chin to forehead
+MIN_FACE_SIZE = 40  # pixels of the source photo, chin to forehead
 CROP = (CROP_SIZE, CROP_SIZE)
+# Part of the names of caches of tracked photos: raise it when crops, mattes or fits change in a way that who reads the
+# caches should see. 2: a second opinion on mattes.
+TRACKING_VERSION = 2
 
 FACE_ERRORS = (NoFaceFound, SeveralFacesFound, FaceTooSmall)  # what a photo can be unusable for
 
@@ -85,7 +88,7 @@ class FaceTracker:
     """Tracks heads in photos and videos. Networks load at the first use; safe to share between threads."""
 
     def __init__(self, matte: str = "selfie", following: FollowParams = FollowParams()) -> None:
-        """`matte` is what cuts people out, and what may be wrong with it, as of `PersonMatting`."""
+        """`matte` names what cuts people out, with the names and errors of `PersonMatting`."""
         self._detector = FaceDetector()
         self._matting = PersonMatting(matte)
         self._following = following
@@ -129,9 +132,9 @@ class FaceTracker:
         """The face in a photo, uint8 [H, W, 3], before the fit; parameters and errors as of `track_image`."""
         chosen = _choose(self._detector.detect(image), face)
         left, top, right, bottom = chosen.box
-        if max(right - left, bottom - top) < SMALLEST_FACE:
+        if max(right - left, bottom - top) < MIN_FACE_SIZE:
             raise FaceTooSmall(
-                f"The face is only {round(right - left)} x {round(bottom - top)} pixels; at least {SMALLEST_FACE} are "
+                f"The face is only {round(right - left)} x {round(bottom - top)} pixels; at least {MIN_FACE_SIZE} are "
                 "needed. Use a larger photo, or one taken from nearer."
             )
         return FaceCrop.at(image, head_crop(chosen.landmarks), chosen)

@@ -22,7 +22,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come."""
+    """Steps and time of a training run so far."""
 
     step: int  # steps that are done
     seconds: float  # that they took

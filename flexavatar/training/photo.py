@@ -12,12 +12,12 @@ from torch import Tensor
 GAIN, TINT, GAMMA = 0.3, 0.06, 0.2  # spread of the logarithms of a camera's tone
 SHOULDER = 0.8  # brightness from which highlights roll off
 BLUR, NOISE, QUALITY = (0.3, 1.2), (0.0, 0.02), (45, 98)  # pixels; of 0..1; JPEG
-FLAWED = 0.5  # share of photos with each flaw
+FLAW_SHARE = 0.5  # share of photos with each flaw
 
 
 @dataclass(frozen=True)
 class Tone:
-    """How a camera turns light into numbers: x -> gain * x ** gamma, rolling off at white."""
+    """The tone curve of a camera: x -> gain * x ** gamma, rolling off at white."""
 
     gain: Tensor  # [3] RGB
     gamma: float
@@ -42,7 +42,7 @@ def flawed(picture: np.ndarray, generator: torch.Generator) -> np.ndarray:
 
     def drawn(limits: tuple[float, float]) -> float | None:
         share, value = torch.rand(2, generator=generator).tolist()
-        return limits[0] + (limits[1] - limits[0]) * value if share < FLAWED else None
+        return limits[0] + (limits[1] - limits[0]) * value if share < FLAW_SHARE else None
 
     blur, noise, quality = drawn(BLUR), drawn(NOISE), drawn(QUALITY)
     if blur is not None:

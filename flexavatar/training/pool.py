@@ -24,7 +24,7 @@ SINGLE = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pool is to hold."""
+    """The records that a pool shall hold."""
 
     folder: Path
     synthetic: int = 0  # records of heads 0, 1, ...
@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Filled:
-    """What filling a pool did."""
+    """The outcome of `fill_pool`."""
 
     made: int
     there_before: int

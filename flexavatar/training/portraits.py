@@ -22,7 +22,7 @@ from flexavatar.io.images import read_image
 from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import observe_face
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
-from flexavatar.tracking.tracker import TrackedFace
+from flexavatar.tracking.tracker import TRACKING_VERSION, TrackedFace
 from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.records import TrainingRecord
 
@@ -30,21 +30,22 @@ if TYPE_CHECKING:
     from flexavatar.tracking import FaceTracker
 
 log = logging.getLogger(__name__)
-CROP = 320  # pixels that are kept of a head crop
-QUALITY = 92  # JPEG
+SIZE = 320  # pixels of the side of a cached head crop
+JPEG_QUALITY = 92
 MAX_ERROR = 0.012  # face heights: worse tracks teach the network to correct the tracker
 MAX_YAW = 55.0  # degrees
-CACHE_VERSION = 1
+FORMAT = 1  # of the cached files
 
 
 def track_portraits(photos: Sequence[Path], cache: Path) -> Iterator[Path]:
     """Track every photo and its mirror image; yields the files of those that can be learned from.
 
-    What is in the cache is not tracked again. Photos without a clear face are remembered as such.
+    What this version of the tracker has left in the cache is not tracked again, nor are photos in which it found no
+    clear face.
     """
     from flexavatar.tracking import FaceTracker
 
-    folder = cache / f"portraits-{CACHE_VERSION}"
+    folder = cache / f"portraits-{FORMAT}-tracked-{TRACKING_VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     with FaceTracker() as tracker:
         for photo in photos:
@@ -93,12 +94,12 @@ def _track(tracker: FaceTracker, photo: Path, mirrored: bool, path: Path, refuse
 
 
 def _write(tracked: TrackedFace, path: Path) -> None:
-    image = cv2.resize(tracked.image, (CROP, CROP), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(tracked.image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     known = np.ones_like(tracked.matte) if tracked.known is None else tracked.known
-    masks = np.vstack([cv2.resize(mask, (CROP, CROP), interpolation=cv2.INTER_AREA) for mask in (tracked.matte, known)])
-    stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    masks = np.vstack([cv2.resize(mask, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for mask in (tracked.matte, known)])
+    stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     mask = cv2.imencode(".png", (masks * 255).round().astype(np.uint8))[1]
-    scale = CROP / tracked.camera.height
+    scale = SIZE / tracked.camera.height
     tensors = {
         "image": torch.from_numpy(stored.ravel()),
         "masks": torch.from_numpy(mask.ravel()),
@@ -108,7 +109,7 @@ def _write(tracked: TrackedFace, path: Path) -> None:
         "blendshapes": tracked.blendshapes.float(),
         "head_rotation": tracked.head_rotation.float().contiguous(),
         "world_to_camera": tracked.camera.world_to_camera.float().contiguous(),
-        "intrinsics": tracked.camera.resized(CROP, CROP).intrinsics.float().contiguous(),
+        "intrinsics": tracked.camera.resized(SIZE, SIZE).intrinsics.float().contiguous(),
         "error": torch.tensor(tracked.error),
     }
     with atomic_path(path) as part:
@@ -127,13 +128,13 @@ def _read(path: Path) -> TrackedFace:
             image=np.ascontiguousarray(image[..., ::-1]),
             matte=matte,
             known=known,
-            crop=(0.0, 0.0, float(CROP)),
+            crop=(0.0, 0.0, float(SIZE)),
             landmarks=stored["landmarks"].numpy(),
             scores=stored["scores"],
             shape=stored["shape"],
             blendshapes=stored["blendshapes"],
             head_rotation=stored["head_rotation"],
-            camera=Camera(stored["world_to_camera"], stored["intrinsics"], CROP, CROP),
+            camera=Camera(stored["world_to_camera"], stored["intrinsics"], SIZE, SIZE),
             error=float(stored["error"]),
         )
     except (OSError, SafetensorError, KeyError, TypeError, cv2.error) as error:

@@ -65,12 +65,12 @@ class TrainingRecord:
 
     @property
     def labelled(self) -> bool:
-        """Whether it knows what is hidden, as synthetic heads do."""
+        """Whether the record has labels of all texels, as those of synthetic heads do."""
         return len(self.flags) > 0
 
     @property
     def bias_sink(self) -> BiasSink:
-        """Which of the two bias sinks it trains."""
+        """The bias sink that the record trains: "multiview" if it is labelled, else "monocular"."""
         return "multiview" if self.labelled else "monocular"
 
     @staticmethod
@@ -119,7 +119,7 @@ class TrainingRecord:
 
     @staticmethod
     def load(path: Path) -> TrainingRecord:
-        """Raises BadRecord if the file is damaged or was made for another rig."""
+        """Read a record. Raises BadRecord if the file is damaged or was made for another rig."""
         try:
             record = TrainingRecord(**load_file(path))
         except (OSError, SafetensorError, TypeError) as error:
@@ -159,7 +159,7 @@ def stack(records: Sequence[TrainingRecord], views: Sequence[Sequence[int]]) -> 
 
 
 def unpack(stacked: dict[str, Tensor], device: torch.device | str) -> TrainingBatch:
-    """What `stack` made, as numbers on a device."""
+    """The batch that `stack` packed, as floats on a device."""
     labelled = stacked["labelled"].tolist()
     on = {name: tensor.to(device, non_blocking=True) for name, tensor in stacked.items()}
     unit = lambda name: on[name].float() / 255  # noqa: E731

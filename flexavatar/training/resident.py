@@ -22,7 +22,7 @@ from flexavatar.training.records import BadRecord, TrainingRecord, stack
 from flexavatar.training.sampling import PORTRAIT, SYNTHETIC
 
 log = logging.getLogger(__name__)
-PAUSE = 0.5  # seconds between looks at the folder
+POLL_SECONDS = 0.5  # seconds between looks at the folder
 
 
 class ResidentPool:
@@ -46,7 +46,7 @@ class ResidentPool:
     def feed(
         self, config: TrainingConfig, start: int, rank: int, processes: int, device: torch.device
     ) -> Callable[[int], dict[str, Tensor]]:
-        """What every step sees, as `RecordPool.feed`; each process keeps all records and draws its own share."""
+        """As `RecordPool.feed`, on the device; each process keeps all records and draws its own share."""
         self._random = random.Random(f"{config.seed}/{start}/{rank}")
         threading.Thread(target=self._collect, args=(device,), daemon=True).start()
         return lambda step: self._batch(config, step, processes)
@@ -71,8 +71,8 @@ class ResidentPool:
                     f"After {waited:.0f} s there are {len(self._records[kind])} records {kind} in {self.folder}, and "
                     f"training waits for {self.fewest}. Is `flexavatar prepare` running?"
                 )
-            time.sleep(PAUSE)
-            waited += PAUSE
+            time.sleep(POLL_SECONDS)
+            waited += POLL_SECONDS
 
     def _collect(self, device: torch.device) -> None:
         seen: set[Path] = set()
@@ -89,4 +89,4 @@ class ResidentPool:
                     record = mirrored(record) if len(records) % 2 else record
                     moved = {field.name: getattr(record, field.name).to(device) for field in fields(record)}
                     records.append(replace(record, **moved))
-            time.sleep(PAUSE)
+            time.sleep(POLL_SECONDS)

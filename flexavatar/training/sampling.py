@@ -27,7 +27,7 @@ class RecordPool:
 
     @staticmethod
     def of(folder: Path) -> RecordPool:
-        """Raises BadRecord if there are none."""
+        """All records in `folder`. Raises BadRecord if there are none."""
         pool = RecordPool(tuple(sorted(folder.glob(SYNTHETIC))), tuple(sorted(folder.glob(PORTRAIT))))
         if not pool.synthetic and not pool.portraits:
             raise BadRecord(f"There are no training records in {folder}. Make some with `flexavatar prepare`.")
@@ -42,7 +42,7 @@ class RecordPool:
     def feed(
         self, config: TrainingConfig, start: int, rank: int, processes: int, device: torch.device
     ) -> Callable[[int], dict[str, Tensor]]:
-        """What process `rank` sees: to be called with every step from `start` on, in their order."""
+        """A function from a step to the stacked records of process `rank`; call it with every step from `start` on."""
         following = batches(self, config, start, rank, processes, device.type == "cuda")
         return lambda step: next(following)
 
@@ -107,7 +107,7 @@ class Batches(Dataset):
 def batches(
     pool: RecordPool, config: TrainingConfig, start: int, rank: int = 0, processes: int = 1, pinned: bool = False
 ) -> Iterator[dict[str, Tensor]]:
-    """What process `rank` sees from step `start` on."""
+    """The stacked records of process `rank` in each step from `start` on."""
     data = Batches(pool, config, rank, processes)
     loader = DataLoader(
         data,

@@ -25,7 +25,7 @@ from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.records import TrainingRecord
 
 PHOTO_SPREAD, PHOTO_TURN, TAIL = 12.0, 45.0, 0.2  # degrees of the photo's yaw; share of photos turned up to PHOTO_TURN
-BEHIND = 70.0  # degrees: beyond, nothing of the photo is seen
+UNSEEN_ANGLE = 70.0  # degrees: beyond, nothing of the photo is seen
 
 
 def synthetic_record(heads: SyntheticHeads, index: int, views: int = 4, size: int = 256) -> TrainingRecord:
@@ -85,7 +85,7 @@ def _cameras(
     turn = PHOTO_SPREAD * float(torch.randn((), generator=generator))
     cameras = [_facing_camera(head, expression, turn, 0.0, size)]
     if count > 1:
-        side = BEHIND + (180 - BEHIND) * _uniform(generator)
+        side = UNSEEN_ANGLE + (180 - UNSEEN_ANGLE) * _uniform(generator)
         sign = 1 if _uniform(generator) < 0.5 else -1
         cameras.append(Camera.orbit(sign * side, 10 * float(torch.randn((), generator=generator)), size))
     return cameras + [sample_camera(generator, size) for _ in range(count - 2)]

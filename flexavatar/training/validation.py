@@ -20,7 +20,7 @@ from flexavatar.training.losses import draw_views
 from flexavatar.training.records import INVALID, RAISED, TrainingBatch, TrainingRecord, stack, unpack
 
 log = logging.getLogger(__name__)
-SHOWN = 4  # views of a record on the sheet
+SHEET_VIEWS = 4  # views of a record on the sheet
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def check(model: FlexS, records: Sequence[TrainingRecord], sheet: Path | None = 
     model.eval()
     rows, figures = [], []
     for record in records:
-        views = list(range(min(SHOWN, len(record.cameras))))
+        views = list(range(min(SHEET_VIEWS, len(record.cameras))))
         batch = unpack(stack([record], [views]), model.torso.device)
         head = model.encode(batch.observation)
         complete = model.decode(head, batch.expression, "multiview")
@@ -90,7 +90,7 @@ def _sheet(rows: Sequence[tuple[Tensor, ...]]) -> np.ndarray:
     lines = []
     for photo, truth, drawn, base, other in rows:
         tiles = [torch.nn.functional.interpolate(photo, (height, height), mode="bilinear")[0]]
-        for view in range(SHOWN):
+        for view in range(SHEET_VIEWS):
             blank = torch.ones_like(truth[0])
             tiles += [pictures[view] if view < len(pictures) else blank for pictures in (truth, drawn, base)]
         tiles.append(other[0])

@@ -136,6 +136,28 @@ def test_only_plain_endpoints_are_public(client: Client) -> None:
     assert not endpoints["unnamed_endpoints"]
 
 
+def test_endpoints_take_what_cuts_the_person_out(
+    client: Client, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def create(*_: Any, matte: str, **__: Any) -> None:
+        asked.append(matte)
+        raise Cancelled("asked")
+
+    monkeypatch.setattr(studio, "create", create)
+    monkeypatch.setattr(studio, "capture", create)
+    photo = handle_file(EXAMPLE)
+    calls = [("/create", (photo, None, "instant")), ("/capture", ([photo], "fast"))]
+    for name, arguments in calls:  # earlier callers name no matte
+        for matte in ([], ["rembg:birefnet-portrait"]):
+            with pytest.raises(AppError, match="asked"):
+                client.predict(*arguments, *matte, api_name=name)
+    with pytest.raises(AppError, match="matte must be one of"):
+        client.predict(photo, None, "instant", "rembg:sam", api_name="/create")
+    assert asked == ["selfie", "rembg:birefnet-portrait"] * 2
+
+
 def test_render_endpoint(client: Client, avatar_id: str) -> None:
     def picture(expression: str, yaw: float) -> np.ndarray:
         path = client.predict(avatar_id, expression, yaw, 0, 128, api_name="/render")
@@ -164,7 +186,7 @@ def test_turntable_endpoint(client: Client, avatar_id: str) -> None:
 
 def test_capture_endpoint(client: Client, photos: dict[str, Path]) -> None:
     files = [handle_file(path) for path in (EXAMPLE, photos["no_face"])]
-    made = client.predict(files, "fast", api_name="/capture")
+    made = client.predict(files, "fast", "selfie", api_name="/capture")
     assert made["avatar"] and len(made["used"]) == 1
     assert ["face" in reason.lower() for reason in made["dropped"].values()] == [True]
     with pytest.raises(AppError, match="quality"):

@@ -15,8 +15,8 @@ from plyfile import PlyData
 import app
 from flexavatar.app.downloads import DOWNLOADS, one_id
 from flexavatar.app.jobs import Jobs
-from flexavatar.app.roster import MOST, Roster
-from flexavatar.app.share_box import lives
+from flexavatar.app.roster import MAX_AVATARS, Roster
+from flexavatar.app.share_box import lifetimes
 from flexavatar.app.store import AvatarGone
 from flexavatar.app.studio import FORMATS, SMALL_VIDEO, Studio
 from flexavatar.app.work import duration
@@ -183,9 +183,9 @@ def test_roster_is_bounded(studio: Studio, key: str) -> None:
     with gr.Blocks():
         roster = Roster(studio, EXAMPLE)
         ids: list[str] = []
-        for _ in range(MOST + 2):
+        for _ in range(MAX_AVATARS + 2):
             ids = roster.added(ids, studio.store.put(studio.store.get(key)))
-    assert len(ids) == MOST
+    assert len(ids) == MAX_AVATARS
     assert studio.known([*ids, "guess"]) == ids
 
 
@@ -198,7 +198,7 @@ def test_durations_are_as_precise_as_estimates(seconds: float, text: str) -> Non
 
 def test_the_browser_keeps_as_many_as_the_roster() -> None:
     script = Path(app.__file__).parent / "flexavatar" / "app" / "static" / "browser.js"
-    assert f"MAX_AVATARS = {MOST};" in script.read_text(encoding="utf-8")
+    assert f"MAX_AVATARS = {MAX_AVATARS};" in script.read_text(encoding="utf-8")
 
 
 def test_an_avatar_is_chosen_before_it_is_used() -> None:
@@ -213,7 +213,7 @@ def test_an_avatar_is_chosen_before_it_is_used() -> None:
 )
 def test_what_the_site_allows_is_offered(days: float | None, offered: list[float | None], tmp_path: Path) -> None:
     store = SharedStore(FolderStorage(tmp_path), Limits(days=days))
-    assert [*lives(store).values()] == offered
+    assert [*lifetimes(store).values()] == offered
 
 
 @pytest.mark.slow  # a fresh interpreter takes seconds to import everything

@@ -19,7 +19,7 @@ from flexavatar.model.flex1 import Flex1
 from flexavatar.model.flex_s import EncodedHead, FlexS
 from flexavatar.progress import Progress
 from flexavatar.reconstruction.alignment import rigidly_moved
-from flexavatar.reconstruction.fit import FitResult, FitSettings, fit, fit_head
+from flexavatar.reconstruction.fit import FitResult, FitSettings, fit
 from flexavatar.reconstruction.network_avatar import observe
 from flexavatar.reconstruction.observation import FitObservation, observe_face
 from flexavatar.reconstruction.rig_avatar import create_rig_avatar
@@ -58,6 +58,22 @@ class Case:
     def psnr(self, head: EncodedHead, view: FitObservation) -> float:
         gaussians = self.model.decode(head, Expression.from_code(view.expression[None]))[0]
         return -10 * torch.log10((render(gaussians, view.camera).rgb - view.image).square().mean()).item()
+
+
+def fit_head(
+    model: FlexS,
+    head: EncodedHead,
+    views: list[FitObservation],
+    settings: FitSettings,
+    progress: Progress | None = None,
+) -> tuple[EncodedHead, FitResult]:
+    """`fit` for one person of flex-s."""
+
+    def decode(code: Tensor, expressions: Tensor) -> Gaussians:
+        return model.decode(head.repeated(code, len(expressions)), Expression.from_code(expressions))
+
+    result = fit(decode, head.code, views, settings, progress=progress)
+    return replace(head, code=result.code), result
 
 
 def network(scale: float) -> FlexS:
@@ -160,7 +176,7 @@ def test_where_the_weight_is_zero_nothing_pulls(case: Case) -> None:
 
 def test_nothing_to_fit_is_refused(case: Case) -> None:
     with pytest.raises(ValueError, match="observation"):
-        fit_head(case.model, case.head, [])
+        fit_head(case.model, case.head, [], quick())
     with pytest.raises(ValueError, match="step"):
         fit_head(case.model, case.head, [case.view()], quick(steps=0))
 

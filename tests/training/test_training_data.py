@@ -69,7 +69,11 @@ def test_portraits_become_records(
     # Where the photo ends, nothing is known.
     assert 0.2 < float((plain.weights > 0).float().mean()) < 0.95
     cache = tmp_path / "cache"
-    assert len(list(track_portraits([folder / "astronaut.jpg", folder / "empty.jpg"], cache))) == 2
+    tracked = list(track_portraits([folder / "astronaut.jpg", folder / "empty.jpg"], cache))
+    assert len(tracked) == 2
+    monkeypatch.setattr("flexavatar.training.portraits.TRACKING_VERSION", 0)
+    other = next(iter(track_portraits([folder / "astronaut.jpg"], cache)))
+    assert other not in tracked and other.name == tracked[0].name, "another tracker's portraits are not taken"
 
 
 @needs_data

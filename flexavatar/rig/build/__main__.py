@@ -18,7 +18,7 @@ from flexavatar.rig.build.landmarks import bind_landmarks
 from flexavatar.rig.build.source import AnnyHead, build_mesh, expression_deltas, shape_space
 
 SHAPE_SAMPLES, SHAPE_COMPONENTS = 1500, 60
-AJAR = 0.35  # of jawOpen, for binding the lips
+JAW_OPEN = 0.35  # of jawOpen, for binding the lips
 ASSETS = Path(__file__).parents[2] / "assets"
 log = logging.getLogger("flexavatar.rig.build")
 
@@ -45,7 +45,7 @@ def main() -> None:
     atlas = build_atlas(mean, mesh.triangles, mesh.parts, mesh.mirror)
     ids, barycentric, weights, spread = bind_landmarks(
         mean,
-        mean + AJAR * deltas[BLENDSHAPE_INDEX["jawOpen"]],
+        mean + JAW_OPEN * deltas[BLENDSHAPE_INDEX["jawOpen"]],
         mesh.triangles,
         mesh.parts,
         mesh.skin_texture,

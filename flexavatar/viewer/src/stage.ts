@@ -9,10 +9,10 @@ import { AvatarMesh } from "./splats";
 // The Python renderer's conventions, so that a browser shows the same picture: every ellipse is blurred by 0.1 px^2 and
 // fades by as much as it grew, alphas count from 1/255, and a splat ends where an opaque one falls to that.
 const BLUR = 0.1;
-const LEAST_ALPHA = 1 / 255;
+const MIN_ALPHA = 1 / 255;
 const REACH = Math.sqrt(2 * Math.log(255)); // standard deviations
 
-const MOST_PIXELS = 2; // per CSS pixel: more costs time and shows nothing
+const MAX_PIXEL_RATIO = 2; // per CSS pixel: more costs time and shows nothing
 const NARROW = 0.8; // width to height below which a head would no longer fit
 const DEFAULT_CAMERA: BundleCamera = {
   fieldOfView: 20,
@@ -50,7 +50,7 @@ export class Stage {
       accumExtSplats: true,
       preBlurAmount: 0, // this one would not fade
       blurAmount: BLUR,
-      minAlpha: LEAST_ALPHA,
+      minAlpha: MIN_ALPHA,
       maxStdDev: REACH,
       sortRadial: false,
       enableLod: false,
@@ -197,7 +197,7 @@ export class Stage {
   }
 
   private resize(): void {
-    const ratio = Math.min(window.devicePixelRatio || 1, MOST_PIXELS);
+    const ratio = Math.min(window.devicePixelRatio || 1, MAX_PIXEL_RATIO);
     this.setSize(Math.max(this.host.clientWidth, 1), Math.max(this.host.clientHeight, 1), ratio);
     this.invalidate();
   }

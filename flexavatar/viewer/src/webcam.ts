@@ -18,7 +18,7 @@ export interface WebcamOptions {
 const GAZE = ["Left", "Right"].flatMap((side) =>
   [["In", "Out"], ["Up", "Down"]].map((pair) => pair.map((way) => BLENDSHAPES.indexOf(`eyeLook${way}${side}`))),
 ) as [number, number][];
-const MOST_NEUTRAL = 0.6; // else nothing would be left to drive with
+const MAX_NEUTRAL = 0.6; // else nothing would be left to drive with
 const FADE = 3; // 1/s, how fast the avatar relaxes when the face is lost
 
 export class Webcam {
@@ -143,7 +143,7 @@ export class Webcam {
 
   private beyondNeutral(pose: Pose, neutral: Pose): Pose {
     const weights = pose.weights.map((weight, i) => {
-      const rest = Math.min(neutral.weights[i]!, MOST_NEUTRAL);
+      const rest = Math.min(neutral.weights[i]!, MAX_NEUTRAL);
       return Math.max((weight - rest) / (1 - rest), 0);
     });
     for (const [a, b] of GAZE) {
