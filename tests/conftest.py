@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-# Two processes of tests already fill two cores. OMP_NUM_THREADS in the environment is what counts.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before Gradio is imported: processes that share its folder of uploads clear away each other's files.
 _uploads = tempfile.TemporaryDirectory(prefix="flexavatar-tests-")
 os.environ["GRADIO_TEMP_DIR"] = _uploads.name
@@ -25,9 +22,25 @@ from flexavatar.avatar import Avatar
 from flexavatar.baking import BakedAvatar, bake, write_bundle
 from flexavatar.baking.baked import SparseDeltas
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.tracking import matte
 
 ROOT = Path(__file__).parents[1]
+DOUBTFUL = matte.doubtful
 EXAMPLE = ROOT / "examples" / "astronaut.png"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def first_opinion() -> Iterator[None]:
+    """Mattes by one network. Of half a second each, a second opinion would take a tenth of all tests' time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matte, "doubtful", lambda confidence, *_: np.zeros(confidence.shape, bool))
+        yield
+
+
+@pytest.fixture
+def second_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mattes as users get them."""
+    monkeypatch.setattr(matte, "doubtful", DOUBTFUL)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flexavatar.avatar.drawing import draw, fixed_to_torso
+from flexavatar.avatar.drawing import Still, draw, fixed_to_torso
 from flexavatar.avatar.residuals import Residuals, crease_shares, lid_shares
 from flexavatar.camera import Camera
 from flexavatar.errors import BadAvatarFile, CannotWrite
@@ -159,9 +159,14 @@ class Avatar(Appearance):
         device: Device = "auto",
     ) -> None:
         """Write an MP4 in which the camera goes once around the head. Raises CannotWrite."""
+        from flexavatar.io import write_video
+
         count = max(round(seconds * fps), 2)
-        yaws = [360 * i / count for i in range(count)]
-        self._write_video(path, ((expression, Camera.orbit(yaw, 0, size)) for yaw in yaws), fps, background, device)
+        expression = expression or Expression.neutral()
+        still = Still(self.to(torch_device(device)), expression)
+        cameras = (Camera.orbit(360 * i / count, 0, size) for i in range(count))
+        frames = (draw(still, None, fixed_to_torso(camera, expression), background).pixels() for camera in cameras)
+        write_video(path, frames, fps)
 
     def animate(
         self,
@@ -174,18 +179,11 @@ class Avatar(Appearance):
         device: Device = "auto",
     ) -> None:
         """Write an MP4 of one frame per expression. Raises CannotWrite."""
-        camera = Camera.orbit(yaw, 0, size)
-        self._write_video(path, ((expression, camera) for expression in expressions), fps, background, device)
-
-    def _write_video(self, path, shots: Iterable[tuple[Expression | None, Camera]], fps, background, device) -> None:
         from flexavatar.io import write_video
 
-        def frames() -> Iterator[np.ndarray]:
-            avatar = self.to(torch_device(device))
-            for expression, camera in shots:
-                yield avatar.render(expression, camera=camera, background=background, device=device)
-
-        write_video(path, frames(), fps)
+        camera, avatar = Camera.orbit(yaw, 0, size), self.to(torch_device(device))
+        looks = {"camera": camera, "background": background, "device": device}
+        write_video(path, (avatar.render(expression, **looks) for expression in expressions), fps)
 
     def save(self, path: str | Path) -> None:
         """Write a `.flexavatar` file, atomically. Raises CannotWrite."""

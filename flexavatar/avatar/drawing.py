@@ -22,6 +22,18 @@ class Decoder(Protocol):
         ...
 
 
+class Still:
+    """What a decoder shows for one expression (None: neutral), decoded once for pictures from many sides."""
+
+    def __init__(self, decoder: Decoder, expression: Expression | None = None) -> None:
+        with torch.inference_mode():
+            self._gaussians = decoder.gaussians(expression)
+
+    def gaussians(self, expression: Expression | None = None) -> Gaussians:
+        """The Gaussians decoded at first, whatever the expression."""
+        return self._gaussians
+
+
 def draw(
     decoder: Decoder,
     expression: Expression | None,

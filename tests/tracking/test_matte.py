@@ -131,7 +131,7 @@ def test_a_second_opinion_that_loses_hair_does_not_count() -> None:
     assert not removed(seen, person).any()
 
 
-def test_a_second_opinion_is_asked_only_where_it_may_matter() -> None:
+def test_a_second_opinion_is_asked_only_where_it_may_matter(second_opinion: None) -> None:
     asked: list[int] = []
     matter = PersonMatting()
     second: Any = lambda photo: asked.append(1) or confidence()  # noqa: E731

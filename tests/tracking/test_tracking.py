@@ -160,7 +160,7 @@ def test_shared_shape_is_shared(model):
     assert fit.error.max() < 3e-3
 
 
-def test_astronaut(tracker, astronaut):
+def test_astronaut(second_opinion, tracker, astronaut):
     tracked = tracker.track_image(astronaut)
     assert tracked.image.shape == (CROP_SIZE, CROP_SIZE, 3)
     assert tracked.matte.shape == (CROP_SIZE, CROP_SIZE)
