@@ -40,7 +40,7 @@ def pages(text: str) -> dict[str, str]:
         "account": {"figures": [(text, text)], "held_out": 2, "dropped": {text: text}, "used": [text]},
         "stage": {"address": text, "hint": text, "whole": True},
         "picker": {"avatars": [card], "multiple": True},
-        "gallery": {"avatars": [card], "who": [(text, text)], "lives": {text: 1}},
+        "gallery": {"avatars": [card], "who": [(text, text)], "lifetimes": {text: 1}},
         "working": {"avatars": [card]},
         "share_link": {"name": text, "private": True, "links": owner},
         "downloads": {"tab": text, "formats": {text: text}},

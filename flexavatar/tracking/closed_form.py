@@ -77,15 +77,18 @@ def _system(image: np.ndarray, alpha: np.ndarray, number: np.ndarray, count: int
                         covariance[a, b] += centred[i, a] * centred[i, b] / 9
             for a in range(3):
                 covariance[a, a] += 1e-6 / 9
-            a, b, c = covariance[0]
-            d, e, f = covariance[1, 1], covariance[1, 2], covariance[2, 2]
-            A, B, C, D, E, F = d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b  # noqa: N806
-            scale = 1 / (a * A + b * B + c * C)
+            # L D Lt by hand: of a drawing's few colours the determinant itself rounds to zero.
+            d0 = covariance[0, 0]
+            l10, l20 = covariance[1, 0] / d0, covariance[2, 0] / d0
+            d1 = covariance[1, 1] - l10 * covariance[1, 0]
+            l21 = (covariance[2, 1] - l20 * covariance[1, 0]) / d1
+            d2 = covariance[2, 2] - l20 * covariance[2, 0] - l21 * l21 * d1
             for i in range(9):
-                x, y, z = centred[i]
-                solved[i, 0] = (A * x + B * y + C * z) * scale
-                solved[i, 1] = (B * x + D * y + E * z) * scale
-                solved[i, 2] = (C * x + E * y + F * z) * scale
+                x = centred[i, 0]
+                y = centred[i, 1] - l10 * x
+                z = (centred[i, 2] - l20 * x - l21 * y) / d2
+                y = y / d1 - l21 * z
+                solved[i, 0], solved[i, 1], solved[i, 2] = x / d0 - l10 * y - l20 * z, y, z
             for i in range(9):
                 row = number[top + i // 3, left + i % 3]
                 if row < 0:
