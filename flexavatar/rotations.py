@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -81,21 +83,23 @@ def decode_rotation_6d(code: Tensor) -> Tensor:
 
 def quaternions(rotation: Tensor) -> Tensor:
     """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices [..., 3, 3]."""
-    m = rotation
-    trace = m.diagonal(dim1=-2, dim2=-1)
-    x, y, z = trace.unbind(-1)
+    return quaternions_of([list(row.unbind(-1)) for row in rotation.unbind(-2)])
+
+
+def quaternions_of(m: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices given as 3 x 3 entries [...]."""
+    x, y, z = m[0][0], m[1][1], m[2][2]
     # The four candidates of Shepperd's method; the largest is numerically safe.
-    squares = torch.stack([1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z], -1)
-    best = squares.argmax(-1, keepdim=True)
-    a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
-    w, p, q, r = squares.unbind(-1)
-    table = torch.stack(
-        [torch.stack([w, a, b, c], -1), torch.stack([a, p, d, e], -1), torch.stack([b, d, q, f], -1),
-         torch.stack([c, e, f, r], -1)], -2,
-    )  # fmt: skip
-    chosen = table.gather(-2, best[..., None].expand(*best.shape, 4)).squeeze(-2)
-    return F.normalize(chosen, dim=-1)
+    w, p, q, r = 1 + x + y + z, 1 + x - y - z, 1 - x + y - z, 1 - x - y + z
+    a, b, c = m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1]
+    d, e, f = m[1][0] + m[0][1], m[0][2] + m[2][0], m[2][1] + m[1][2]
+    best = torch.stack([w, p, q, r], -1).argmax(-1)
+    one, two, low = best == 0, best == 2, best < 2
+    chosen = [
+        torch.where(low, torch.where(one, first, second), torch.where(two, third, fourth))
+        for first, second, third, fourth in ((w, a, b, c), (a, p, d, e), (b, d, q, f), (c, e, f, r))
+    ]
+    return F.normalize(torch.stack(chosen, -1), dim=-1)
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:

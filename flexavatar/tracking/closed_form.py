@@ -135,7 +135,7 @@ def _conjugate_gradient(
     """
     # Not scipy's, whose products wait for BLAS threads: on a busy machine that takes ten times as long.
     count = len(right)
-    x, diagonal = guess.copy(), np.zeros(count)
+    x, diagonal = guess.copy(), np.full(count, 1e-12)
     residual, direction, moved = right.copy(), np.zeros(count), np.zeros(count)
     limit = 0.0
     for i in range(count):
@@ -144,6 +144,8 @@ def _conjugate_gradient(
             if columns[k] == i:
                 diagonal[i] = max(values[k], 1e-12)
         limit += right[i] ** 2
+    if limit == 0:
+        return np.zeros(count)  # all that is known around is background
     limit *= tolerance**2
     before = 1.0
     for _ in range(steps):
@@ -162,6 +164,8 @@ def _conjugate_gradient(
                 total += values[k] * direction[columns[k]]
             moved[i] = total
             curvature += total * direction[i]
+        if curvature <= 0:  # only pixels of a colour of their own are left, which nothing ties to others
+            break
         step = now / curvature
         for i in range(count):
             x[i] += step * direction[i]
