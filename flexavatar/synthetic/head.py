@@ -33,8 +33,11 @@ class Traits:
     hair: str | None  # family of FAMILIES, or MakeHuman mesh
     hair_color: tuple[float, float, float]  # RGB 0..1
     beard: str | None  # of BEARDS
-    clothes: str | None  # None: the bust is painted
-    hat: str | None
+    clothes: str | None  # family of CLOTHES, or MakeHuman mesh; None: the bust is painted
+    hat: str | None  # family of HATS, or MakeHuman mesh
+    glasses: str | None = None  # family of GLASSES
+    earrings: str | None = None  # family of EARRINGS
+    brows: str | None = None  # family of BROWS; None: those of the face's texture
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class SyntheticHead:
     rest: Tensor  # [52] blendshapes that the neutral face already has, as in `Avatar.rest`
     albedo: Tensor  # [G, 3] RGB 0..1 of the skin, eyes, teeth, tongue
     opacities: Tensor  # [G] 0..1
-    pieces: tuple[Piece, ...]  # hair, brows, lashes, clothes, hat
+    pieces: tuple[Piece, ...]  # hair, brows, lashes, clothes, hat, glasses, earrings
     light: Light
     assets: HeadAssets
 
@@ -107,8 +110,12 @@ class SyntheticHead:
         normals = made.normals @ rotation.T
         lit = piece.colors * self.light.irradiance(normals)
         if piece.gloss > 0:
-            across = 1 - ((made.strands @ rotation.T) @ self.light.direction).square()
-            shine = across.clamp_min(0) ** 24.0 * (normals @ self.light.direction).clamp_min(0)
+            facing = (normals @ self.light.direction).clamp_min(0)
+            if made.strands is None:
+                shine = facing**32.0
+            else:
+                across = 1 - ((made.strands @ rotation.T) @ self.light.direction).square()
+                shine = across.clamp_min(0) ** 24.0 * facing
             shine = shine * self.light.whole(normals)
             lit = lit + (piece.gloss * self.light.strength) * shine[:, None] * (0.3 + piece.colors)
         # Hair ends with the bust, however low it hangs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from flexavatar.settings import to_device
 from flexavatar.synthetic.assets import SCLERA, HeadAssets
 from flexavatar.synthetic.beards import BEARDS, grow_beard
 from flexavatar.synthetic.beards import LIMIT as BEARD_LIMIT
+from flexavatar.synthetic.brows import BROWS, brow_strength, grow_brows, without_brows
+from flexavatar.synthetic.brows import PARAMS as BROW_PARAMS
 from flexavatar.synthetic.cards import Cards
 from flexavatar.synthetic.faces import Face
 from flexavatar.synthetic.hair import cover_of, grow_strands, placed_strands
@@ -28,6 +30,7 @@ from flexavatar.synthetic.lighting import sample_light
 from flexavatar.synthetic.observation import photo_camera
 from flexavatar.synthetic.pieces import CardPiece, Piece
 from flexavatar.synthetic.sampling import sample_camera, sample_expression, sample_head_rotation
+from flexavatar.synthetic.wardrobe import Wardrobe, Worn
 
 Split = Literal["train", "eval"]
 HELD_OUT_HAIR = ("bob02", "short03")
@@ -41,6 +44,7 @@ PAINTED_SCALP = 0.75  # brightness over that of the skin below which a scalp has
 HAT_SHARE, CLOTHED, PERSON_HAIR = 0.05, 0.65, 0.5
 FRINGE_CUT, FRINGE_HEIGHT = 0.6, (0.018, 0.05)  # share of heads; metres, from the lids to the middle of the forehead
 FRINGE_DEPTH, FRINGE_SIDE = -0.02, 0.058  # metres: what counts as in front of the face
+BROWN = np.array([1.3, 0.95, 0.75])  # brows are not dyed as hair is
 NEAR_THE_SCALP = ("afro01", "short01", "short02", "short03", "short04")  # styles that go under a hat
 
 _HAIR_COLORS = torch.tensor(
@@ -73,6 +77,7 @@ class SyntheticHeads:
         held = split == "eval"
         self._hair = [name for name in assets.hair if (name in HELD_OUT_HAIR) == held]
         self._families = [name for name in FAMILIES if (name in HELD_OUT_FAMILIES) == held]
+        self._wardrobe = Wardrobe(held)
         self._faces = [i for i, file in enumerate(assets.faces.files) if _held_out(file.stem) == held]
         self._skins = [face for face in assets.skins if _held_out(face.name) == held] or list(assets.skins)
 
@@ -82,8 +87,14 @@ class SyntheticHeads:
     def __getitem__(self, index: int) -> SyntheticHead:
         if not 0 <= index < self.length:
             raise IndexError(index)
-        strands = _StrandHair(self.generator(index, "hair"), self.generator(index, "beard"), self._families)
-        return _Draw(self.assets, self.generator(index)).head(index, self._face, self._hair, strands)
+        strands = _StrandHair(
+            self.generator(index, "hair"),
+            self.generator(index, "beard"),
+            self.generator(index, "brows"),
+            self._families,
+        )
+        dress = lambda vertices: self._wardrobe.draw(self.generator(index, "worn"), vertices)  # noqa: E731
+        return _Draw(self.assets, self.generator(index)).head(index, self._face, self._hair, strands, dress)
 
     def views(self, index: int, count: int, size: int = 256) -> Views:
         """Head `index` in one expression on random backgrounds: the first camera as photos are taken, others all round.
@@ -139,26 +150,33 @@ class _Grown:
 class _StrandHair:
     """The random choices of one head's strand hair: numbers of their own, so that they change nothing else."""
 
-    def __init__(self, hair: torch.Generator, beard: torch.Generator, families: list[str]) -> None:
-        self._hair, self._beard = (
-            np.random.default_rng(int(torch.randint(2**62, (), generator=generator))) for generator in (hair, beard)
+    def __init__(
+        self, hair: torch.Generator, beard: torch.Generator, brows: torch.Generator, families: list[str]
+    ) -> None:
+        self._hair, self._beard, self._brows = (
+            np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+            for generator in (hair, beard, brows)
         )
         self._families = families
 
     def worn(self) -> bool:
         return self._hair.random() < STRAND_SHARE
 
-    def hair(self, assets: HeadAssets, shape: Tensor, base: Tensor, under_hat: bool, clothed: bool) -> _Grown:
+    def hair(
+        self, assets: HeadAssets, vertices: np.ndarray, base: Tensor, under_hat: bool, clothed: bool, worn: Worn
+    ) -> _Grown:
         r = self._hair
         families = [name for name in self._families if not under_hat or name in FAMILIES_NEAR_THE_SCALP]
         family = families[r.integers(len(families))]
         style = draw_style(family, r)
         color = draw_color(r, base.numpy().astype(np.float64))
-        strands = grow_strands(style, r, OVER_CLOTHES if clothed else OVER_SKIN)
-        piece = placed_strands(strands, color, r, _at_rest(assets, shape), float(r.uniform(0.3, 2.0)))
+        strands = worn.arranged(grow_strands(style, r, OVER_CLOTHES if clothed else OVER_SKIN))
+        piece = placed_strands(
+            strands, color, r, vertices, float(r.uniform(0.3, 2.0)), under=None if worn.covers is None else worn.under
+        )
         return _grown(assets, family, piece, color, cover_of(style))
 
-    def beard(self, assets: HeadAssets, shape: Tensor, base: Tensor) -> _Grown | None:
+    def beard(self, assets: HeadAssets, vertices: np.ndarray, base: Tensor) -> _Grown | None:
         r = self._beard
         if r.random() >= BEARDED:
             return None
@@ -166,7 +184,18 @@ class _StrandHair:
         color = draw_color(r, base.numpy().astype(np.float64), natural=True)
         strands, cover = grow_beard(BEARDS[kind](r), r)
         gloss = float(r.uniform(0.1, 0.8))
-        piece = placed_strands(strands, color, r, _at_rest(assets, shape), gloss, BEARD_LIMIT, moving=True)
+        piece = placed_strands(strands, color, r, vertices, gloss, BEARD_LIMIT, moving=True)
+        return _grown(assets, kind, piece, color, cover)
+
+    def brows(self, assets: HeadAssets, vertices: np.ndarray, base: Tensor) -> _Grown:
+        r = self._brows
+        kind = list(BROWS)[r.integers(len(BROWS))]
+        # Brows are darker than hair, all the more so where that is light.
+        tone = base.numpy().astype(np.float64)
+        tone = (0.3 * tone + 0.7 * tone.mean() * BROWN) * r.uniform(0.6, 1.05) * (1 - 0.25 * float(base.mean()))
+        color = draw_color(r, tone.clip(0.02, 0.8), natural=True)
+        strands, cover = grow_brows(BROWS[kind](r), r)
+        piece = placed_strands(strands, color, r, vertices, float(r.uniform(0.05, 0.4)), BROW_PARAMS.limit, moving=True)
         return _grown(assets, kind, piece, color, cover)
 
 
@@ -201,7 +230,7 @@ class _Draw:
     def normal(self, *size: int) -> Tensor:
         return torch.randn(*size, generator=self.generator)
 
-    def head(self, index: int, choose_face, styles: list[str], strands: _StrandHair) -> SyntheticHead:
+    def head(self, index: int, choose_face, styles: list[str], strands: _StrandHair, dress) -> SyntheticHead:
         assets, device = self.assets, self.device
         face: Face = choose_face(self)
         shape = 0.45 * self.normal(len(assets.rig.shape_basis))
@@ -220,35 +249,52 @@ class _Draw:
         clothes = tops[self.number(len(tops))] if tops and self.chance(CLOTHED) else None
 
         shape = shape.clamp(-3, 3)
+        vertices = _at_rest(assets, shape)
+        worn: Worn = dress(vertices)
         pieces: list[Piece] = []
         cover, root_color, strand_color = assets.maps.scalp, hair_color, hair_color
+        covered = hat is not None and worn.covers is None
         if hair is not None:
             # Drawn even if it is not worn, so that all that is drawn after it stays the same.
-            worn: Piece = self._hair_piece(assets.hair[hair], hair_color, hat is not None)
-            if strands.worn():
-                grown = strands.hair(assets, shape, hair_color, hat is not None, clothes is not None)
-                hair, worn, strand_color = grown.name, grown.piece, grown.color
+            locks: Piece | None = self._hair_piece(assets.hair[hair], hair_color, hat is not None)
+            if strands.worn() or worn.covers is not None:
+                clothed = clothes is not None or (worn.clothes is not None and not worn.bare)
+                grown = strands.hair(assets, vertices, hair_color, covered, clothed, worn)
+                hair, locks, strand_color = grown.name, grown.piece, grown.color
                 cover, root_color = grown.cover, grown.root_color
-            pieces.append(worn)
-        brows = None
-        if face.painted and assets.brows:
-            tone, opacity = hair_color * self.uniform(0.5, 0.9), self.uniform(0.3, 0.7)
-            brows = self._strands(assets.brows[self.number(len(assets.brows))], tone, opacity)
-            pieces.append(brows)
+            if not worn.hides_hair:
+                pieces.append(locks)
+        of_hair = len(pieces)
+        if face.painted and assets.brows:  # as with hair: drawn, and then not worn
+            for _ in range(2):
+                self.uniform(0, 1)
+            self.number(len(assets.brows))
         if assets.lashes:
             lashes = assets.lashes[self.number(len(assets.lashes))]
             pieces.append(self._strands(lashes, torch.full((3,), 0.08), self.uniform(0.02, 0.12)))
         cloth = torch.tensor(face.clothes) if face.clothes and self.chance(0.4) else self._cloth_color()
         if clothes is not None:
-            pieces.append(self._clothes_piece(assets.clothes[clothes], cloth))
+            dressed = self._clothes_piece(assets.clothes[clothes], cloth)
+            if worn.clothes is None:
+                pieces.append(dressed)
         if hat is not None:
-            pieces.append(self._clothes_piece(assets.hats[hat], self._cloth_color()))
+            felt = self._clothes_piece(assets.hats[hat], self._cloth_color())
+            if covered:
+                pieces.append(replace(felt, part="hat"))
+        pieces += [to_device(piece, device) for piece in worn.pieces]
 
-        albedo = self._skin(face, hair_color, scalp, cover, root_color.to(device), clothes is None, cloth)
-        beard = strands.beard(assets, shape, hair_color)
+        albedo = self._skin(face, hair_color, scalp, cover, root_color.to(device), clothes is None, cloth, worn)
+        beard = strands.beard(assets, vertices, hair_color)
         if beard is not None:
             pieces.insert(0, beard.piece)
+            of_hair += 1
             albedo = albedo + beard.cover[:, None] * (0.6 * beard.root_color.to(device) - albedo)
+        brows = None
+        if face.painted or brow_strength(face.color.numpy() / 255) > BROW_PARAMS.weak:
+            brows = strands.brows(assets, vertices, hair_color)
+            pieces.insert(of_hair, brows.piece)
+            albedo = without_brows(albedo)
+            albedo = albedo + brows.cover[:, None] * (0.8 * brows.root_color.to(device) - albedo)
 
         return SyntheticHead(
             index=index,
@@ -259,12 +305,15 @@ class _Draw:
                 hair=hair,
                 hair_color=tuple(strand_color.tolist()),
                 beard=None if beard is None else beard.name,
-                clothes=clothes,
-                hat=hat,
+                clothes=worn.clothes or clothes,
+                hat=worn.headwear or hat,
+                glasses=worn.glasses,
+                earrings=worn.earrings,
+                brows=None if brows is None else brows.name,
             ),
             shape=shape.to(device),
             rest=self._rest().to(device),
-            albedo=self._under_strands(albedo, brows),
+            albedo=albedo,
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
             light=sample_light(self.generator, *(PAINTED_LIGHT if face.painted else PHOTO_LIGHT)).to(device),
@@ -300,13 +349,6 @@ class _Draw:
         """Brows or lashes; thin enough not to count as the head's surface."""
         return CardPiece(cards, color.to(self.device).expand(len(cards), 3), opacity=opacity, labelled=False)
 
-    def _under_strands(self, albedo: Tensor, strands: CardPiece | None) -> Tensor:
-        """Skin [G, 3] with the colour of the strands on it, which labels leave out as too thin."""
-        if strands is None:
-            return albedo
-        share = 1 - (1 - strands.opacity) ** strands.cards.layers(self.assets.rig)
-        return albedo + share[:, None] * (strands.colors[0] - albedo)
-
     def _hair_piece(self, cards: Cards, color: Tensor, under_hat: bool) -> CardPiece:
         if self.chance(FRINGE_CUT):
             cards = _fringe_cut(cards, self.uniform(*FRINGE_HEIGHT))
@@ -334,7 +376,7 @@ class _Draw:
         if self.chance(0.75):
             grey = colors.mean(-1, keepdim=True)
             colors = (grey / grey.mean()).clamp(0.3, 1.8) * color.to(self.device)
-        return CardPiece(cards, colors.clamp(0.01, 1), roundness=0.0, center=(0.0, -0.25, -0.09))
+        return CardPiece(cards, colors.clamp(0.01, 1), roundness=0.0, center=(0.0, -0.25, -0.09), part="cloth")
 
     def _opacities(self, pieces: list[Piece]) -> Tensor:
         """Anchors under clothes are left out, else skin would poke through."""
@@ -355,6 +397,7 @@ class _Draw:
         root_color: Tensor,
         painted_top: bool,
         cloth: Tensor,
+        worn: Worn,
     ) -> Tensor:
         """Skin [G, 3]; `cover` [G] is how much of it hair hides, in `root_color` [3]."""
         maps, device = self.assets.maps, self.device
@@ -375,7 +418,10 @@ class _Draw:
         if self.chance(BEARD):
             share = maps.beard[:, None] * self.uniform(0.2, 0.6) * (0.85 + 0.35 * noise).clamp(0, 1.3)
             color = color + share * (shaved - color)
-        if painted_top and self.chance(0.85):
+        painted_top = painted_top and self.chance(0.85)
+        if worn.bust_color is not None:
+            painted_top, cloth = not worn.bare, worn.bust_color
+        if painted_top:
             color = color + maps.torso[:, None] * (cloth.to(device) * (1 + 0.03 * noise) - color)
         choice = int(torch.multinomial(self.assets.iris_odds, 1, generator=self.generator))
         eyes = self.assets.eyes[choice] * self._eye_level(face)

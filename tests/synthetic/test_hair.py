@@ -17,7 +17,7 @@ from flexavatar.rig.hair_displacement import outside_of
 from flexavatar.rig.regions import atlas_regions
 from flexavatar.rig.rig import head_motion
 from flexavatar.rotations import rotation_from_angles
-from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads, heads
+from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads, heads, wardrobe
 from flexavatar.synthetic.beards import BEARDS, grow_beard
 from flexavatar.synthetic.beards import LIMIT as BEARD_LIMIT
 from flexavatar.synthetic.body import CELL, CORNER, Body, carry
@@ -55,6 +55,7 @@ def placed(strands: Strands, seed: int = 0) -> StrandPiece:
 def worn(assets: HeadAssets, family: str, monkeypatch: pytest.MonkeyPatch) -> SyntheticHead:
     for name, value in dict(STRAND_SHARE=1.0, BALD=0.0, STUBBLE=0.0, HAT_SHARE=0.0).items():
         monkeypatch.setattr(heads, name, value)
+    monkeypatch.setattr(wardrobe, "PARAMS", replace(wardrobe.PARAMS, headwear=0.0, glasses=0.0, earrings=0.0))
     made = SyntheticHeads(assets)
     made._families = [family]
     return made[0]
