@@ -28,7 +28,7 @@ from flexavatar.synthetic.hair_styles import NEAR_THE_SCALP as FAMILIES_NEAR_THE
 from flexavatar.synthetic.head import SyntheticHead, Traits
 from flexavatar.synthetic.lighting import sample_light
 from flexavatar.synthetic.observation import photo_camera
-from flexavatar.synthetic.pieces import CardPiece, Piece
+from flexavatar.synthetic.pieces import PARTS, CardPiece, Piece
 from flexavatar.synthetic.sampling import sample_camera, sample_expression, sample_head_rotation
 from flexavatar.synthetic.wardrobe import Wardrobe, Worn
 
@@ -44,6 +44,7 @@ PAINTED_SCALP = 0.75  # brightness over that of the skin below which a scalp has
 HAT_SHARE, CLOTHED, PERSON_HAIR = 0.05, 0.65, 0.5
 FRINGE_CUT, FRINGE_HEIGHT = 0.6, (0.018, 0.05)  # share of heads; metres, from the lids to the middle of the forehead
 FRINGE_DEPTH, FRINGE_SIDE = -0.02, 0.058  # metres: what counts as in front of the face
+ROOTS = 0.5  # share of the skin that roots hide from which on it is hair
 BROWN = np.array([1.3, 0.95, 0.75])  # brows are not dyed as hair is
 NEAR_THE_SCALP = ("afro01", "short01", "short02", "short03", "short04")  # styles that go under a hat
 
@@ -283,7 +284,13 @@ class _Draw:
                 pieces.append(replace(felt, part="hat"))
         pieces += [to_device(piece, device) for piece in worn.pieces]
 
-        albedo = self._skin(face, hair_color, scalp, cover, root_color.to(device), clothes is None, cloth, worn)
+        albedo, painted = self._skin(
+            face, hair_color, scalp, cover, root_color.to(device), clothes is None, cloth, worn
+        )
+        parts = torch.full((len(albedo),), PARTS.index("skin"), dtype=torch.uint8, device=device)
+        parts[(assets.maps.torso > 0.5) & painted] = PARTS.index("cloth")
+        if scalp == "hair":
+            parts[cover > ROOTS] = PARTS.index("hair")
         beard = strands.beard(assets, vertices, hair_color)
         if beard is not None:
             pieces.insert(0, beard.piece)
@@ -314,6 +321,7 @@ class _Draw:
             shape=shape.to(device),
             rest=self._rest().to(device),
             albedo=albedo,
+            parts=parts,
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
             light=sample_light(self.generator, *(PAINTED_LIGHT if face.painted else PHOTO_LIGHT)).to(device),
@@ -398,8 +406,11 @@ class _Draw:
         painted_top: bool,
         cloth: Tensor,
         worn: Worn,
-    ) -> Tensor:
-        """Skin [G, 3]; `cover` [G] is how much of it hair hides, in `root_color` [3]."""
+    ) -> tuple[Tensor, bool]:
+        """Skin [G, 3], and whether cloth is painted on it.
+
+        `cover` [G] is how much of it hair hides, in `root_color` [3].
+        """
         maps, device = self.assets.maps, self.device
         color = face.color.to(device).float() / 255
         hair_color = hair_color.to(device)
@@ -425,7 +436,7 @@ class _Draw:
             color = color + maps.torso[:, None] * (cloth.to(device) * (1 + 0.03 * noise) - color)
         choice = int(torch.multinomial(self.assets.iris_odds, 1, generator=self.generator))
         eyes = self.assets.eyes[choice] * self._eye_level(face)
-        return torch.where(maps.eyes[:, None], eyes, color).clamp(0, 1)
+        return torch.where(maps.eyes[:, None], eyes, color).clamp(0, 1), painted_top
 
     def _eye_level(self, face: Face) -> float:
         """Brightness of the eyes, which have to lie in the light that the face was photographed in."""

@@ -382,7 +382,7 @@ def _hijab(r: Generator) -> Headwear:
     )  # fmt: skip
     wrinkles = folds(r, 0.05, 0.0022, drawn=2.0)
     cloth = creased(fabric, wrinkles, 0.0022)
-    kept = lambda s: s.points[:, 1] > -0.148  # noqa: E731
+    kept = lambda s: s.points[:, 1] > -0.148 - 0.016 * (s.points[:, 2] > -0.09)  # noqa: E731
     points = np.where(dome.points[..., 1:2] > -0.165, pushed_out(dome.points, 0.004), dome.points)
     rim = tube(points[:, 0], 0.0028, 8)
     return Headwear(

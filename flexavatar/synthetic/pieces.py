@@ -14,6 +14,7 @@ from flexavatar.rotations import quaternions
 from flexavatar.synthetic.cards import Cards
 
 Part = Literal["none", "skin", "hair", "cloth", "hat", "glasses"]
+PARTS: tuple[Part, ...] = ("none", "skin", "hair", "cloth", "hat", "glasses")  # labels hold the index
 
 HAIR_CENTER = (0.0, 0.0, -0.085)  # metres: hair is scaled about the middle of the skull
 LENGTHENED_BELOW = -0.02  # metres: where hair hangs free

@@ -43,9 +43,10 @@ class WardrobeParams:
     clothes: float = 0.72  # the others wear MakeHuman's meshes or painted cloth
     under: float = 0.0045  # metres that hair stays under the cloth
     close: float = 0.006  # metres under that, within which hair is close to it
-    flare: float = 1.1  # metres that hair stands off a hat's edge, per metre from it
+    flare: tuple[float, float] = (1.1, 12.0)  # how far hair stands off a hat's edge, over the distance from the skull's
+    # middle: per radian from the edge, and per radian squared
     reach: float = 0.045  # radians from a dome's points within which a place is under it
-    cells: tuple[int, int] = (160, 80)  # of azimuth and elevation
+    cells: tuple[int, int] = (288, 144)  # of azimuth and elevation
     free: float = 1.0  # metres: where nothing presses
     over: float = 0.003  # metres that hair lies over collars
     hanging: float = -0.125  # metres: only strands that come down so far lie over collars
@@ -198,8 +199,8 @@ def _ceiling(covers: Headwear) -> tuple[np.ndarray, np.ndarray]:
         far, near = KDTree(out / radius[:, None]).query(looks, 3)
         weight = 1 / (far + 0.01)
         inner = (radius[near] * weight).sum(-1) / weight.sum(-1) - PARAMS.under
-        aside = (far[..., 0] - PARAMS.reach).clip(0) * inner
-        limit = np.minimum(limit, inner + PARAMS.flare * aside)
+        aside = (far[..., 0] - PARAMS.reach).clip(0)
+        limit = np.minimum(limit, inner * (1 + PARAMS.flare[0] * aside + PARAMS.flare[1] * aside**2))
         row = np.asarray(near)[..., 0] % dome.radius.shape[1]
         if dome.closed:
             unseen |= (row > covers.unseen * dome.radius.shape[1]) & (far[..., 0] < PARAMS.reach)
