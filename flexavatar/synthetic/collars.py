@@ -309,7 +309,7 @@ def _placket(bust: _Bust, first: float, last: float, fabric: Fabric, r: Generato
     ]
     for at in np.arange(first + 3, last, 11):
         middle = pushed_out(on_lines(bust.lines, np.zeros(1), np.array([at])), off)[0]
-        if middle[1] > -0.228:
+        if middle[1] > -0.212:
             sheets.append(Sheet(ball(middle, 0.0042, 9) * [1, 1, 1], plain(button), spacing=0.001))
     return sheets
 
@@ -354,9 +354,8 @@ def _suit(r: Generator, fabric: Fabric, tied: bool) -> Garment:
         *collar,
         _cloth(inner, start, shirt_cloth, r, 0.0006, lambda p: (np.abs(p[..., 0]) < 0.085) & (p[..., 2] > -0.11)),
     ]
-    sheets += _placket(inner, start[64] + 0.2, inner.last[0], shirt_cloth, r, PARAMS.shirt + 0.0015)
-    if tied:
-        sheets += _tie(inner, r)
+    front = _tie(inner, r) if tied else []
+    sheets += front or _placket(inner, start[64] + 0.2, inner.last[0], shirt_cloth, r, PARAMS.shirt + 0.0015)
     outer = _Bust(PARAMS.jacket)
     wide = r.uniform(0.062, 0.08)
     open_jacket = _plane(-0.126, -0.150, 0.14, wide)
@@ -388,8 +387,8 @@ def _lapels(bust: _Bust, edge: np.ndarray, fabric: Fabric, r: Generator) -> list
         points = base[:, None] + side * (width[:, None] * w)[..., None] * np.array([1.0, 0.18, -0.1])
         points = laid(points, PARAMS.jacket + 0.0035 + 0.002 * np.sin(math.pi * w)[None] * np.ones((60, 1)), 1.2)
         # Only as high as the cloth under it.
-        shine = fabric.shaded(lambda s: 0.9 + 0.12 * smooth_step(1 - s.v, 0.0, 0.06) - 0.12 * (s.v > 0.985))
-        shown = lambda s: _within(s.points) & (np.abs(s.points[:, 0]) > 0.03)  # noqa: E731
+        shine = fabric.shaded(lambda s: 0.9 + 0.12 * smooth_step(1 - s.v, 0.0, 0.06) - 0.35 * (s.v > 0.93))
+        shown = lambda s: _within(s.points) & (np.abs(s.points[:, 0]) > 0.036)  # noqa: E731
         sheets.append(Sheet(flipped(points) if side > 0 else points, shine, kept=shown, spacing=0.0017))
     return sheets
 
@@ -401,7 +400,7 @@ def _tie(bust: _Bust, r: Generator) -> list[Sheet]:
     line = gaussian_filter1d(line, 2.0, axis=0, mode="nearest")
     middle = pushed_out(line[np.abs(line[:, 1] + 0.163).argmin()][None], 0.0125)[0]
     knot = ball(np.zeros(3), 1.0, 17)
-    knot = middle + knot * [0.0150, 0.0155, 0.0085] * (1 + 0.25 * knot[..., 1:2] * [1.0, 0, 0])
+    knot = middle + knot * [0.0145, 0.0125, 0.0085] * (1 + 0.25 * knot[..., 1:2] * [1.0, 0, 0])
     blade = line[(line[:, 1] < -0.170) & (line[:, 1] > -0.24)]
     far = -0.170 - blade[:, 1]
     half = (0.010 + 0.22 * far).clip(0, r.uniform(0.026, 0.038))

@@ -162,7 +162,7 @@ def _beanie(r: Generator, cuffed: bool) -> Headwear:
         seed = int(r.integers(2**31))
         shaggy = lambda s: 0.35 * size * (np.random.default_rng(seed).random(len(s.u)) - 0.7)  # noqa: E731
         grain = lambda s: tuft * np.exp(0.2 * np.random.default_rng(seed + 1).normal(size=(len(s.u), 1)))  # noqa: E731
-        sheets.append(Sheet(ball(points[:, -1].mean(0) + 0.7 * size * frame.up, size), grain, shaggy, spacing=0.0011))
+        sheets.append(Sheet(ball(points[:, -1].mean(0) + 0.95 * size * frame.up, size), grain, shaggy, spacing=0.0011))
     return Headwear(tuple(sheets), (dome,), "pressed")
 
 
@@ -411,14 +411,14 @@ def _draped(r: Generator, fabric: Fabric) -> list[Sheet]:
     )
     points = laid(points, 0.010 + loose[None] + sway * smooth_step(steps, 0.0, 0.3), closed=True)
     wrapped = r.uniform(0.5, 1.2) * (1 if r.random() < 0.5 else -1)
-    number = r.uniform(5, 9)
+    number = r.uniform(2.5, 5)
 
     def wave(s: Samples) -> np.ndarray:
         turn = 2 * math.pi * s.u
         return np.sin(2 * math.pi * (number * s.b / 0.12 + wrapped * np.cos(turn)) + 2 * np.sin(turn))
 
-    bump = lambda s: 0.0028 * wave(s) * smooth_step(1 - s.v, 0.0, 0.3)  # noqa: E731
-    return [Sheet(flipped(points), fabric.shaded(lambda s: 0.85 + 0.15 * wave(s)), bump, spacing=0.0021)]
+    bump = lambda s: 0.0022 * wave(s) * smooth_step(1 - s.v, 0.0, 0.3)  # noqa: E731
+    return [Sheet(flipped(points), fabric.shaded(lambda s: 0.88 + 0.11 * wave(s)), bump, spacing=0.0021)]
 
 
 def _turban(r: Generator, knotted: bool) -> Headwear:

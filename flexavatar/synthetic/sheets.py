@@ -34,6 +34,7 @@ prepare_cache()
 class SheetParams:
     """How surfaces are laid and sampled."""
 
+    jitter: float = 0.6  # of a splat's place, in spacings: evenly spaced ones would show as a weave
     full_cover: float = 0.68  # deviation of a splat over their spacing that leaves no gaps
     flat: float = 0.3  # thickness over that deviation
     farthest: float = 0.24  # metres from the middle of the skull from where rays look in
@@ -366,11 +367,20 @@ def _sampled(sheet: Sheet, r: Generator) -> _Made:
         np.linalg.norm(np.cross(u1 - corner, v1 - corner), axis=-1)
         + np.linalg.norm(np.cross(u1 - both, v1 - both), axis=-1)
     )
-    # The R2 sequence fills the unit square evenly; drawn out by the areas it fills the surface.
-    count = max(int(area.sum() / sheet.spacing**2), 1)
-    x, y = ((r.random(2) + np.arange(count)[:, None] * [0.7548776662466927, 0.5698402909980532]) % 1.0).T
+    # Rows along u that are as far apart as the splats in them, in step with the area.
+    high = (np.linalg.norm(np.diff(grid, axis=1), axis=-1)[1:] * area).sum(0) / area.sum(0).clip(1e-15)
+    high = np.concatenate([[0], high.cumsum()])
+    number = max(int(round(high[-1] / sheet.spacing)), 1)
+    bounds = np.interp(np.linspace(0, high[-1], number + 1), high, np.arange(len(high)))
     columns = np.concatenate([[0], area.sum(0).cumsum()])
-    y = np.interp(y * columns[-1], columns, np.arange(len(columns))).clip(0, area.shape[1] - 1e-6)
+    in_row = np.diff(np.interp(bounds, np.arange(len(columns)), columns))
+    each = np.maximum(np.round(in_row / sheet.spacing**2), 1).astype(int)
+    row = np.repeat(np.arange(number), each)
+    count = len(row)
+    rank = np.arange(count) - np.repeat(each.cumsum() - each, each)
+    x = (rank + r.random(number)[row] + PARAMS.jitter * r.uniform(-0.5, 0.5, count)) / each[row] % 1.0
+    y = bounds[row] + (0.5 + PARAMS.jitter * r.uniform(-0.5, 0.5, count)) * np.diff(bounds)[row]
+    y = y.clip(0, area.shape[1] - 1e-6)
     j = y.astype(int)
     rows = np.concatenate([np.zeros((1, area.shape[1])), area.cumsum(0)])
     rows = rows / rows[-1:].clip(1e-15)
