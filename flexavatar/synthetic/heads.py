@@ -34,17 +34,6 @@ from flexavatar.synthetic.wardrobe import Wardrobe, Worn
 
 Split = Literal["train", "eval"]
 HELD_OUT_HAIR = ("bob02", "short03")
-PAINTED_SHARE = 0.12  # heads with a MakeHuman skin
-PAINTED_LIGHT, PHOTO_LIGHT = (0.9, 1.0), (0.5, 1.13)  # contrast and gain; photographed skin is darker than skin
-PAINTED_EYES, EYES_TO_SKIN, EYE_LEVELS = 0.9, 1.1, (0.35, 0.95)  # brightness of the white of the eye
-BALD, STUBBLE, BEARD, BEARDED = 0.09, 0.08, 0.10, 0.10  # shares of heads; painted stubble and grown beards
-STRAND_SHARE = 0.85  # of heads with hair: it is grown strand by strand; the others wear MakeHuman's meshes
-OVER_CLOTHES, OVER_SKIN = 0.014, 0.003  # metres that hair stands off the shoulders
-PAINTED_SCALP = 0.75  # brightness over that of the skin below which a scalp has painted hair that must not show
-HAT_SHARE, CLOTHED, PERSON_HAIR = 0.05, 0.65, 0.5
-FRINGE_CUT, FRINGE_HEIGHT = 0.6, (0.018, 0.05)  # share of heads; metres, from the lids to the middle of the forehead
-FRINGE_DEPTH, FRINGE_SIDE = -0.02, 0.058  # metres: what counts as in front of the face
-ROOTS = 0.5  # share of the skin that roots hide from which on it is hair
 BROWN = np.array([1.3, 0.95, 0.75])  # brows are not dyed as hair is
 NEAR_THE_SCALP = ("afro01", "short01", "short02", "short03", "short04")  # styles that go under a hat
 
@@ -56,6 +45,37 @@ _HAIR_COLORS = torch.tensor(
     ]
 )  # fmt: skip
 _HAIR_ODDS = torch.tensor([0.17, 0.15, 0.14, 0.12, 0.07, 0.05, 0.07, 0.06, 0.03, 0.05, 0.05, 0.04])
+
+
+@dataclass(frozen=True)
+class HeadParams:
+    """How often heads have what; shares are of all heads where nothing else is said."""
+
+    painted_share: float = 0.12  # a MakeHuman skin
+    painted_light: tuple[float, float] = (0.9, 1.0)  # contrast and gain
+    photo_light: tuple[float, float] = (0.5, 1.13)  # the same; photographed skin is darker than skin
+    painted_eyes: float = 0.9  # brightness of the eyes of a painted skin
+    eyes_to_skin: float = 1.1  # least brightness of the white of the eye over that of the skin, in photographs
+    eye_levels: tuple[float, float] = (0.35, 0.95)  # brightness of their eyes, from and to
+    bald: float = 0.09
+    stubble: float = 0.08  # of the scalp
+    painted_stubble: float = 0.10  # of the jaw
+    bearded: float = 0.10  # a grown beard
+    strand_share: float = 0.85  # of heads with hair: it is grown strand by strand; the others wear MakeHuman's meshes
+    over_clothes: float = 0.014  # metres that hair stands off clothed shoulders
+    over_skin: float = 0.003  # metres, off bare ones
+    painted_scalp: float = 0.75  # brightness over that of the skin below which a scalp has hair that must not show
+    mesh_hat: float = 0.05  # MakeHuman's hat, where none of our own is worn
+    mesh_clothes: float = 0.65  # MakeHuman's clothes, where none of our own are worn; else cloth is painted
+    person_hair: float = 0.5  # of portraits with hair: their own colour
+    fringe_cut: float = 0.6  # of heads with meshes of hair
+    fringe_height: tuple[float, float] = (0.018, 0.05)  # metres, from the lids to the middle of the forehead
+    fringe_depth: float = -0.02  # metres: what lies further in front hangs before the face
+    fringe_side: float = 0.058  # metres, half the width of the face
+    roots: float = 0.5  # share of the skin that roots hide from which on labels say hair
+
+
+PARAMS = HeadParams()
 
 
 @dataclass(frozen=True)
@@ -117,7 +137,7 @@ class SyntheticHeads:
         return torch.Generator().manual_seed(zlib.crc32(f"{self.split}/{self.seed}/{index}/{purpose}".encode()))
 
     def _face(self, draw: _Draw) -> Face:
-        if self._faces and not draw.chance(PAINTED_SHARE):
+        if self._faces and not draw.chance(PARAMS.painted_share):
             start = draw.number(len(self._faces))
             for step in range(min(20, len(self._faces))):  # some are unusable
                 face = self.assets.faces[self._faces[(start + step) % len(self._faces)]]
@@ -134,7 +154,7 @@ def _fringe_cut(cards: Cards, height: float) -> Cards:
     """Without the hair that hangs in front of the face below `height` (metres); its locks end unevenly."""
     x, y, z = cards.places.unbind(-1)
     ragged = height + 0.012 * (cards.color.mean(-1) / cards.color.mean() - 1)
-    return cards.select(~((z > FRINGE_DEPTH) & (x.abs() < FRINGE_SIDE) & (y < ragged)))
+    return cards.select(~((z > PARAMS.fringe_depth) & (x.abs() < PARAMS.fringe_side) & (y < ragged)))
 
 
 @dataclass(frozen=True)
@@ -161,7 +181,7 @@ class _StrandHair:
         self._families = families
 
     def worn(self) -> bool:
-        return self._hair.random() < STRAND_SHARE
+        return self._hair.random() < PARAMS.strand_share
 
     def hair(
         self, assets: HeadAssets, vertices: np.ndarray, base: Tensor, under_hat: bool, clothed: bool, worn: Worn
@@ -171,7 +191,7 @@ class _StrandHair:
         family = families[r.integers(len(families))]
         style = draw_style(family, r)
         color = draw_color(r, base.numpy().astype(np.float64))
-        strands = worn.arranged(grow_strands(style, r, OVER_CLOTHES if clothed else OVER_SKIN))
+        strands = worn.arranged(grow_strands(style, r, PARAMS.over_clothes if clothed else PARAMS.over_skin))
         piece = placed_strands(
             strands, color, r, vertices, float(r.uniform(0.3, 2.0)), under=None if worn.covers is None else worn.under
         )
@@ -179,7 +199,7 @@ class _StrandHair:
 
     def beard(self, assets: HeadAssets, vertices: np.ndarray, base: Tensor) -> _Grown | None:
         r = self._beard
-        if r.random() >= BEARDED:
+        if r.random() >= PARAMS.bearded:
             return None
         kind = list(BEARDS)[r.integers(len(BEARDS))]
         color = draw_color(r, base.numpy().astype(np.float64), natural=True)
@@ -241,13 +261,13 @@ class _Draw:
             shape = shape * 1.8
         hair_color = self._hair_color(face)
         kind = self.uniform(0, 1)
-        scalp = "bald" if kind < BALD else "stubble" if kind < BALD + STUBBLE else "hair"
-        hat = list(assets.hats)[self.number(len(assets.hats))] if assets.hats and self.chance(HAT_SHARE) else None
+        scalp = "bald" if kind < PARAMS.bald else "stubble" if kind < PARAMS.bald + PARAMS.stubble else "hair"
+        hat = list(assets.hats)[self.number(len(assets.hats))] if assets.hats and self.chance(PARAMS.mesh_hat) else None
         if hat is not None:
             styles = [name for name in styles if name in NEAR_THE_SCALP]
         hair = styles[self.number(len(styles))] if scalp == "hair" and styles else None
         tops = list(assets.clothes)
-        clothes = tops[self.number(len(tops))] if tops and self.chance(CLOTHED) else None
+        clothes = tops[self.number(len(tops))] if tops and self.chance(PARAMS.mesh_clothes) else None
 
         shape = shape.clamp(-3, 3)
         vertices = _at_rest(assets, shape)
@@ -290,7 +310,7 @@ class _Draw:
         parts = torch.full((len(albedo),), PARTS.index("skin"), dtype=torch.uint8, device=device)
         parts[(assets.maps.torso > 0.5) & painted] = PARTS.index("cloth")
         if scalp == "hair":
-            parts[cover > ROOTS] = PARTS.index("hair")
+            parts[cover > PARAMS.roots] = PARTS.index("hair")
         beard = strands.beard(assets, vertices, hair_color)
         if beard is not None:
             pieces.insert(0, beard.piece)
@@ -324,7 +344,9 @@ class _Draw:
             parts=parts,
             opacities=self._opacities(pieces),
             pieces=tuple(pieces),
-            light=sample_light(self.generator, *(PAINTED_LIGHT if face.painted else PHOTO_LIGHT)).to(device),
+            light=sample_light(self.generator, *(PARAMS.painted_light if face.painted else PARAMS.photo_light)).to(
+                device
+            ),
             assets=assets,
         )
 
@@ -340,7 +362,7 @@ class _Draw:
         return rest
 
     def _hair_color(self, face: Face) -> Tensor:
-        if face.hair is not None and self.chance(PERSON_HAIR):
+        if face.hair is not None and self.chance(PARAMS.person_hair):
             return torch.tensor(face.hair)
         if self.chance(0.04):
             return torch.rand(3, generator=self.generator) * 0.8
@@ -358,8 +380,8 @@ class _Draw:
         return CardPiece(cards, color.to(self.device).expand(len(cards), 3), opacity=opacity, labelled=False)
 
     def _hair_piece(self, cards: Cards, color: Tensor, under_hat: bool) -> CardPiece:
-        if self.chance(FRINGE_CUT):
-            cards = _fringe_cut(cards, self.uniform(*FRINGE_HEIGHT))
+        if self.chance(PARAMS.fringe_cut):
+            cards = _fringe_cut(cards, self.uniform(*PARAMS.fringe_height))
         brightness = cards.color.mean(-1)
         contrast = self.uniform(0.4, 1.0)
         tone = (brightness / brightness.mean()).clamp(0.25, 2.2)[:, None] ** contrast
@@ -419,14 +441,14 @@ class _Draw:
         shaved = torch.minimum(hair_color, 0.75 * hair_color.new_tensor(face.skin)) * 0.8
         if scalp == "hair":
             skin = hair_color.new_tensor(face.skin)
-            if color[maps.scalp > 0.9].mean() < PAINTED_SCALP * skin.mean():
+            if color[maps.scalp > 0.9].mean() < PARAMS.painted_scalp * skin.mean():
                 color = color + scalp_share * (skin * (1 + 0.03 * noise) - color)
             strands = 1 + 0.18 * maps.strands[:, None] + 0.06 * noise
             color = color + cover[:, None] * ((root_color * 0.75 * strands).clamp(0.01, 1) - color)
         elif scalp == "stubble":
             share = scalp_share * self.uniform(0.35, 0.8) * (0.9 + 0.15 * noise)
             color = color + share * (shaved - color)
-        if self.chance(BEARD):
+        if self.chance(PARAMS.painted_stubble):
             share = maps.beard[:, None] * self.uniform(0.2, 0.6) * (0.85 + 0.35 * noise).clamp(0, 1.3)
             color = color + share * (shaved - color)
         painted_top = painted_top and self.chance(0.85)
@@ -441,9 +463,9 @@ class _Draw:
     def _eye_level(self, face: Face) -> float:
         """Brightness of the eyes, which have to lie in the light that the face was photographed in."""
         if face.painted:
-            return PAINTED_EYES
+            return PARAMS.painted_eyes
         luma = torch.tensor([0.3, 0.6, 0.1])
         seen = face.color[self.assets.maps.whites.cpu()].float() / 255 @ luma
         skin = float(torch.tensor(face.skin) @ luma)
-        white = max(float(seen.quantile(0.75)), EYES_TO_SKIN * skin)
-        return min(max(white / float(torch.tensor(SCLERA) @ luma), EYE_LEVELS[0]), EYE_LEVELS[1])
+        white = max(float(seen.quantile(0.75)), PARAMS.eyes_to_skin * skin)
+        return min(max(white / float(torch.tensor(SCLERA) @ luma), PARAMS.eye_levels[0]), PARAMS.eye_levels[1])
