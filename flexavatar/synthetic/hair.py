@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +37,7 @@ from flexavatar.synthetic.pieces import StrandPiece
 
 LIMIT, DRAWN = 150_000, 1.4  # Gaussians, and how many times as many before what lies too deep is left out
 WIDTHS = (0.00025, 0.0011)  # metres, standard deviation across a strand
+UNDER_LONGEST = 0.008  # metres, of a Gaussian close under a hat
 LAYERS = 7.0  # of hair over the area that it covers
 REGIONS = np.array([[0, 0.45, 0.9], [0, 1, 0.1], [0, 0.75, -0.65], [0.97, 0.05, 0.1], [0, 0.1, -1], [0, -0.65, -0.75]])
 SKULL = np.array([0.0, 0.02, -0.085])  # metres
@@ -351,8 +353,12 @@ def placed_strands(
     gloss: float,
     limit: int = LIMIT,
     moving: bool = False,
+    under: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> StrandPiece:
-    """The piece of a head whose vertices at rest are `vertices` [V, 3]; if `moving`, expressions move it."""
+    """The piece of a head whose vertices at rest are `vertices` [V, 3]; if `moving`, expressions move it.
+
+    `under` says which places [N, 3] around the mean head are hidden, as by a hat, and which lie close under it.
+    """
     rig, body = Rig.load(), Body.load()
     drawn = int(DRAWN * limit)
     first, strand, along = np.zeros((drawn, 2), np.int64), np.zeros(drawn, np.int64), np.zeros(drawn, np.float32)
@@ -371,6 +377,13 @@ def placed_strands(
     cover = np.empty(number, np.float32)
     covers(grid, means, outward, cover)
     seen = cover < 9.0  # layers
+    if under is not None:
+        hidden, close = under(means)
+        seen &= ~hidden
+        # The ends of long Gaussians would come through what bends around them.
+        long = close & (length > UNDER_LONGEST)
+        shorter = np.where(long, UNDER_LONGEST / length.clip(1e-6), 1.0)[:, None, None]
+        ends = means[:, None] + shorter * (ends - means[:, None])
     if seen.sum() > limit:
         seen &= cover <= np.partition(cover, limit - 1)[limit - 1]
         seen[np.flatnonzero(seen)[limit:]] = False

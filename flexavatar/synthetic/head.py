@@ -16,10 +16,11 @@ from flexavatar.gaussians import Gaussians
 from flexavatar.render import Rendering, render
 from flexavatar.rig.anchors import outward_normals
 from flexavatar.synthetic.assets import HeadAssets
-from flexavatar.synthetic.labels import UVLabels, uv_labels
+from flexavatar.synthetic.labels import Marks, UVLabels, texel_frames, uv_labels
 from flexavatar.synthetic.lighting import Light
-from flexavatar.synthetic.pieces import Piece
+from flexavatar.synthetic.pieces import PARTS, Piece
 
+LUMA = (0.299, 0.587, 0.114)  # of a colour, its tone
 SHOULDER = 0.75  # brightness from which highlights roll off
 
 
@@ -33,8 +34,11 @@ class Traits:
     hair: str | None  # family of FAMILIES, or MakeHuman mesh
     hair_color: tuple[float, float, float]  # RGB 0..1
     beard: str | None  # of BEARDS
-    clothes: str | None  # None: the bust is painted
-    hat: str | None
+    clothes: str | None  # family of CLOTHES, or MakeHuman mesh; None: the bust is painted
+    hat: str | None  # family of HATS, or MakeHuman mesh
+    glasses: str | None = None  # family of GLASSES
+    earrings: str | None = None  # family of EARRINGS
+    brows: str | None = None  # family of BROWS; None: those of the face's texture
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class SyntheticHead:
     rest: Tensor  # [52] blendshapes that the neutral face already has, as in `Avatar.rest`
     albedo: Tensor  # [G, 3] RGB 0..1 of the skin, eyes, teeth, tongue
     opacities: Tensor  # [G] 0..1
-    pieces: tuple[Piece, ...]  # hair, brows, lashes, clothes, hat
+    parts: Tensor  # [G] uint8 index into PARTS: what the skin itself shows, roots of hair and painted cloth included
+    pieces: tuple[Piece, ...]  # hair, brows, lashes, clothes, hat, glasses, earrings
     light: Light
     assets: HeadAssets
 
@@ -94,21 +99,26 @@ class SyntheticHead:
         expression = (expression or Expression.neutral()).to(self.albedo.device)
         rig, rotation = self.assets.rig, expression.head_rotation
         straight = rig.pose(self.shape, self.blendshapes(expression))
-        frames = rig.anchors.frames(rig.turn_torso(straight, rotation))
+        turned = rig.turn_torso(straight, rotation)
+        frames = rig.anchors.frames(turned)
         normals = outward_normals(frames.quats) @ rotation.T
         lit = self.albedo * self.light.irradiance(normals)
         lit = lit + self._eye_highlight(normals)[:, None]
         surface = Gaussians(frames.means, frames.quats, frames.scales, self.opacities, self._toned(lit))
         pieces = tuple(self._dressed(piece, straight, rotation) for piece in self.pieces)
-        return PosedHead(self, expression, surface, pieces)
+        return PosedHead(self, expression, turned, surface, pieces)
 
     def _dressed(self, piece: Piece, straight: Tensor, rotation: Tensor) -> Gaussians:
         made = piece.placed(self.assets.rig, straight, self._beside, rotation)
         normals = made.normals @ rotation.T
         lit = piece.colors * self.light.irradiance(normals)
         if piece.gloss > 0:
-            across = 1 - ((made.strands @ rotation.T) @ self.light.direction).square()
-            shine = across.clamp_min(0) ** 24.0 * (normals @ self.light.direction).clamp_min(0)
+            facing = (normals @ self.light.direction).clamp_min(0)
+            if made.strands is None:
+                shine = facing**32.0
+            else:
+                across = 1 - ((made.strands @ rotation.T) @ self.light.direction).square()
+                shine = across.clamp_min(0) ** 24.0 * facing
             shine = shine * self.light.whole(normals)
             lit = lit + (piece.gloss * self.light.strength) * shine[:, None] * (0.3 + piece.colors)
         # Hair ends with the bust, however low it hangs.
@@ -137,6 +147,7 @@ class PosedHead:
 
     head: SyntheticHead
     expression: Expression
+    vertices: Tensor  # [V, 3] metres, of the rig, the torso turned
     surface: Gaussians  # the rig's anchors
     pieces: tuple[Gaussians, ...]  # in the order of SyntheticHead.pieces
 
@@ -153,6 +164,16 @@ class PosedHead:
         """As `SyntheticHead.labels`."""
         head = self.head
         cover = [made for made, piece in zip(self.pieces, head.pieces, strict=True) if piece.labelled]
+        labelled = [piece for piece in head.pieces if piece.labelled]
+        luma = self.surface.means.new_tensor(LUMA)
+        kinds = [torch.full((len(piece.colors),), PARTS.index(piece.part), dtype=torch.uint8) for piece in labelled]
+        marks = Marks(
+            frames=texel_frames(head.assets.rig, self.vertices),
+            parts=head.parts,
+            tones=head.albedo @ luma,
+            cover_parts=torch.cat([torch.zeros(0, dtype=torch.uint8), *kinds]).to(luma.device),
+            cover_tones=torch.cat([luma[:0], *(piece.colors @ luma for piece in labelled)]),
+        )
         empty = self.surface.select(torch.zeros(0, dtype=torch.long, device=self.surface.means.device))
         return uv_labels(
             head.assets.rig,
@@ -161,4 +182,5 @@ class PosedHead:
             Gaussians.cat([empty, *cover]),
             self.expression.head_rotation,
             head.opacities > 0.5,
+            marks,
         )

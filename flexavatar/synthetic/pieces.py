@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from flexavatar.rig import Rig
+from flexavatar.rotations import quaternions
 from flexavatar.synthetic.cards import Cards
+
+Part = Literal["none", "skin", "hair", "cloth", "hat", "glasses"]
+PARTS: tuple[Part, ...] = ("none", "skin", "hair", "cloth", "hat", "glasses")  # labels hold the index
 
 HAIR_CENTER = (0.0, 0.0, -0.085)  # metres: hair is scaled about the middle of the skull
 LENGTHENED_BELOW = -0.02  # metres: where hair hangs free
@@ -25,11 +29,16 @@ class Placed:
     quats: Tensor  # [S, 4]
     scales: Tensor  # [S, 3] metres
     normals: Tensor  # [S, 3] unit, towards the light that falls on them
-    strands: Tensor  # [S, 3] unit, along the hair
+    strands: Tensor | None  # [S, 3] unit, along the hair; None of what is smooth
 
 
 class Piece(Protocol):
-    """Hair, brows, lashes, clothes or a hat of one head."""
+    """Hair, brows, lashes, clothes, a hat, glasses or jewelry of one head."""
+
+    @property
+    def part(self) -> Part:
+        """What it counts as."""
+        ...
 
     @property
     def colors(self) -> Tensor:
@@ -77,6 +86,7 @@ class CardPiece:
     wave: tuple[float, float, float] = (0.0, 0.0, 0.0)  # amplitude in metres, waves per metre, phase
     mirrored: bool = False  # the parting on the other side
     labelled: bool = True  # counts as the head's outermost surface
+    part: Part = "hair"
 
     @property
     def covered(self) -> Tensor:
@@ -122,6 +132,7 @@ class StrandPiece:
     opacity: float = 0.95
     gloss: float = 0.0
     labelled: bool = True
+    part: Part = "hair"
     covered: None = None
     roots: Tensor | None = None  # [S] anchors that take a beard with them
     rest: Tensor | None = None  # [S, 3] metres, where these are at rest
@@ -141,6 +152,36 @@ class StrandPiece:
         # The rotation that takes the third axis to the strand, by the shorter way.
         quats = torch.nn.functional.normalize(torch.stack([1 + z + 1e-6, -y, x, torch.zeros_like(x)], -1), dim=-1)
         return Placed(ends.mean(1), quats, torch.cat([across, across, half], -1), self.normals, strands)
+
+
+@dataclass(frozen=True)
+class SheetPiece:
+    """Cloth, felt, metal or glass: S flat Gaussians around a head at rest."""
+
+    means: Tensor  # [S, 3] metres, canonical head frame, the torso not turned
+    axes: Tensor  # [S, 2, 3] unit tangents; their cross product is the outside
+    scales: Tensor  # [S, 3] metres, along both tangents and across
+    torso_weights: Tensor  # [S] as Rig.torso_weights
+    colors: Tensor  # [S, 3] RGB 0..1 before light
+    part: Part
+    opacity: float = 0.985
+    gloss: float = 0.0
+    labelled: bool = True
+    covered: Tensor | None = None  # [V] bool
+    roots: Tensor | None = None  # [S] anchors that take it with them when the face moves
+    rest: Tensor | None = None  # [S, 3] metres, where these are at rest
+
+    def placed(self, rig: Rig, straight: Tensor, beside: Tensor, rotation: Tensor) -> Placed:
+        """Where it lies on a head, as of `Piece.placed`."""
+        means, axes = self.means, self.axes
+        if self.roots is not None and self.rest is not None:
+            means = means + rig.anchors.positions(straight)[self.roots] - self.rest
+        means = _with_torso(means, self.torso_weights, rig, rotation)
+        axes = axes + self.torso_weights[:, None, None] * (axes @ rotation - axes)
+        first = torch.nn.functional.normalize(axes[:, 0], dim=-1)
+        normals = torch.nn.functional.normalize(torch.linalg.cross(first, axes[:, 1]), dim=-1)
+        turned = torch.stack([first, torch.linalg.cross(normals, first), normals], -1)
+        return Placed(means, quaternions(turned), self.scales, normals, None)
 
 
 def _with_torso(points: Tensor, weights: Tensor, rig: Rig, rotation: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from flexavatar.rig.anchors import outward_normals
 from flexavatar.training.records import TrainingRecord
 
 NORMAL_WEIGHT = 0.005  # metres that a normal's length counts: lips and gums lie close, but look different ways
+TO_THE_RIGHT = torch.tensor([True, False, False])
 FLIP = torch.tensor([-1.0, 1.0, 1.0])  # of the canonical head frame, and of a camera's
 
 
@@ -30,6 +31,16 @@ def mirrored(record: TrainingRecord) -> TrainingRecord:
             "positions": record.positions[texels] * FLIP.half(),
             "label_colors": record.label_colors[texels],
             "flags": record.flags[texels],
+        }
+    if record.described:
+        labels |= {
+            "parts": record.parts[texels],
+            # The tangent to the right in the atlas points the other way; -1..1 is 1..255.
+            "strands": torch.where(
+                TO_THE_RIGHT, 256 - record.strands[texels].int(), record.strands[texels].int()
+            ).byte(),
+            "heights": record.heights[texels],
+            "tones": record.tones[texels],
         }
     return replace(
         record,

@@ -7,7 +7,7 @@ does them: it reads records. A record is one .safetensors file of 8-bit pictures
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from flexavatar.rig import Rig
 from flexavatar.synthetic.labels import UVLabels
 
 INVALID, VALID, RAISED = 0, 1, 2  # surface flags
+DESCRIPTION = ("parts", "strands", "heights", "tones")  # fields that older records lack
 
 
 class BadRecord(FlexAvatarError):
@@ -38,6 +39,10 @@ class Labels:
     positions: Tensor  # [..., G, 3] metres, canonical head frame
     colors: Tensor  # [..., G, 3] RGB 0..1
     flags: Tensor  # [..., G] uint8: INVALID, VALID (the rig shows) or RAISED (hair, cloth or a hat shows)
+    parts: Tensor  # [..., G] uint8 index into PARTS; 0 too where a record says nothing of parts
+    strands: Tensor  # [..., G, 3] unit, in `texel_frames`; 0 where there are none, or nothing is said of them
+    heights: Tensor  # [..., G] metres over the rig
+    tones: Tensor  # [..., G, 3] brightness before light 0..1 and its deviations along and across strands
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,23 @@ class TrainingRecord:
     positions: Tensor  # float16 [G, 3], or [0, 3] without labels
     label_colors: Tensor  # uint8 [G, 3], or [0, 3]
     flags: Tensor  # uint8 [G], or [0]
+    # What records that were made before it was labelled say nothing of: then they have the length 0.
+    parts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))  # uint8 [G]
+    strands: Tensor = field(
+        default_factory=lambda: torch.zeros(0, 3, dtype=torch.uint8)
+    )  # uint8 [G, 3] -1..1 as 1..255
+    heights: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float16))  # float16 [G] metres
+    tones: Tensor = field(default_factory=lambda: torch.zeros(0, 3, dtype=torch.uint8))  # uint8 [G, 3]
 
     @property
     def labelled(self) -> bool:
         """Whether the record has labels of all texels, as those of synthetic heads do."""
         return len(self.flags) > 0
+
+    @property
+    def described(self) -> bool:
+        """Whether its labels say what is seen, and not only where and in which colour."""
+        return len(self.parts) > 0
 
     @property
     def bias_sink(self) -> BiasSink:
@@ -110,6 +127,7 @@ class TrainingRecord:
             positions=positions.half(),
             label_colors=_bytes(colors),
             flags=flags,
+            **_description(labels, valid),
         )
 
     def save(self, path: Path) -> None:
@@ -152,8 +170,9 @@ def stack(records: Sequence[TrainingRecord], views: Sequence[Sequence[int]]) -> 
         values = [getattr(record, f.name) for record in records]
         if f.name in ("cameras", "pictures", "weights"):
             values = [value[list(chosen)] for value, chosen in zip(values, views, strict=True)]
-        elif f.name in ("positions", "label_colors", "flags"):
-            values = [value if len(value) else value.new_zeros(count, *value.shape[1:]) for value in values]
+        elif f.name in ("positions", "label_colors", "flags", *DESCRIPTION):
+            nothing = 128 if f.name == "strands" else 0
+            values = [value if len(value) else value.new_full((count, *value.shape[1:]), nothing) for value in values]
         stacked[f.name] = torch.stack(values)
     return stacked | {"labelled": torch.tensor([record.labelled for record in records])}
 
@@ -179,8 +198,35 @@ def unpack(stacked: dict[str, Tensor], device: torch.device | str) -> TrainingBa
         camera=_unpacked(on["cameras"], pictures),
         pictures=pictures,
         weights=unit("weights"),
-        labels=Labels(on["positions"].float(), unit("label_colors"), on["flags"]),
+        labels=Labels(
+            positions=on["positions"].float(),
+            colors=unit("label_colors"),
+            flags=on["flags"],
+            parts=on["parts"],
+            strands=(on["strands"].float() - 128) / 127,
+            heights=on["heights"].float(),
+            tones=unit("tones"),
+        ),
     )
+
+
+def _description(labels: UVLabels | None, valid: Tensor) -> dict[str, Tensor]:
+    """The fields of a record that say what labels are, none of labels that do not."""
+    if (
+        labels is None
+        or labels.parts is None
+        or labels.strands is None
+        or labels.heights is None
+        or labels.tones is None
+    ):
+        return {}
+    pick = lambda chart: chart.movedim(0, -1).cpu()[valid]  # noqa: E731
+    return {
+        "parts": labels.parts.cpu()[valid],
+        "strands": _bytes(pick(labels.strands) * (127 / 255) + 128 / 255),
+        "heights": labels.heights.cpu()[valid].half(),
+        "tones": _bytes(pick(labels.tones)),
+    }
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.5  # seconds between looks at the folder
 
 
 class ResidentPool:
-    """The records of a folder that may still grow, on one device: 3.6 MB each.
+    """The records of a folder that may still grow, on one device: 4.1 MB each.
 
     What a step sees depends on when records arrive: such a run cannot be repeated to the bit.
     """

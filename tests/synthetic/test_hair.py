@@ -17,7 +17,7 @@ from flexavatar.rig.hair_displacement import outside_of
 from flexavatar.rig.regions import atlas_regions
 from flexavatar.rig.rig import head_motion
 from flexavatar.rotations import rotation_from_angles
-from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads, heads
+from flexavatar.synthetic import HeadAssets, SyntheticHead, SyntheticHeads, heads, wardrobe
 from flexavatar.synthetic.beards import BEARDS, grow_beard
 from flexavatar.synthetic.beards import LIMIT as BEARD_LIMIT
 from flexavatar.synthetic.body import CELL, CORNER, Body, carry
@@ -53,8 +53,9 @@ def placed(strands: Strands, seed: int = 0) -> StrandPiece:
 
 
 def worn(assets: HeadAssets, family: str, monkeypatch: pytest.MonkeyPatch) -> SyntheticHead:
-    for name, value in dict(STRAND_SHARE=1.0, BALD=0.0, STUBBLE=0.0, HAT_SHARE=0.0).items():
-        monkeypatch.setattr(heads, name, value)
+    plain = replace(heads.PARAMS, strand_share=1.0, bald=0.0, stubble=0.0, mesh_hat=0.0)
+    monkeypatch.setattr(heads, "PARAMS", plain)
+    monkeypatch.setattr(wardrobe, "PARAMS", replace(wardrobe.PARAMS, headwear=0.0, glasses=0.0, earrings=0.0))
     made = SyntheticHeads(assets)
     made._families = [family]
     return made[0]
@@ -138,7 +139,7 @@ def test_held_out_families_are_never_in_train(assets: HeadAssets) -> None:
 def test_strands_change_nothing_else_of_a_head(assets: HeadAssets, monkeypatch: pytest.MonkeyPatch) -> None:
     made = SyntheticHeads(assets)
     with_strands = next(head for i in range(50) if (head := made[i]).traits.hair in FAMILIES)
-    monkeypatch.setattr(heads, "STRAND_SHARE", 0.0)
+    monkeypatch.setattr(heads, "PARAMS", replace(heads.PARAMS, strand_share=0.0))
     without = made[with_strands.index]
     assert without.traits.hair not in FAMILIES
     assert with_strands.traits.face == without.traits.face and with_strands.traits.clothes == without.traits.clothes
@@ -163,7 +164,7 @@ def test_hair_on_the_shoulders_stays_there(assets: HeadAssets, monkeypatch: pyte
 
 @needs_data
 def test_beards_follow_the_jaw(assets: HeadAssets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "BEARDED", 1.0)
+    monkeypatch.setattr(heads, "PARAMS", replace(heads.PARAMS, bearded=1.0))
     monkeypatch.setattr(heads, "BEARDS", {"goatee": BEARDS["goatee"]})
     head = SyntheticHeads(assets)[0]
     assert head.traits.beard == "goatee" and 1_000 < len(head.pieces[0].colors) <= BEARD_LIMIT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,7 @@ from flexavatar.synthetic import (
     sample_expression,
     sample_head_rotation,
     tracked_face,
+    wardrobe,
 )
 from flexavatar.synthetic import heads as drawing
 from flexavatar.synthetic.faces import Face, compressed, plain_light
@@ -121,8 +123,8 @@ def test_eval_holds_hair_and_skins_out(assets: HeadAssets) -> None:
 def test_hair_covers_the_back_of_the_head_and_stands_off(
     heads: SyntheticHeads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drawing, "STRAND_SHARE", 0.0)
-    monkeypatch.setattr(drawing, "BEARDED", 0.0)
+    monkeypatch.setattr(drawing, "PARAMS", replace(drawing.PARAMS, strand_share=0.0, bearded=0.0))
+    monkeypatch.setattr(wardrobe, "PARAMS", replace(wardrobe.PARAMS, headwear=0.0))
     head = first(heads, lambda h: h.traits.hair == "long01")
     labels = head.labels()
     scalp = torch.zeros(256, 256, dtype=torch.bool)
@@ -173,7 +175,9 @@ def test_shoulders_stay_when_the_head_turns(heads: SyntheticHeads) -> None:
     motion = head_motion(turned.head_rotation)
     still, moved = head.splats().means, head.splats(turned).means
     moved = moved @ motion[:3, :3].T + motion[:3, 3]
-    clothes = slice(-len(head.pieces[-1].colors), None)
+    starts = np.cumsum([len(head.albedo), *(len(piece.colors) for piece in head.pieces)])
+    worn = [piece.part for piece in head.pieces].index("cloth")
+    clothes = slice(starts[worn], starts[worn + 1])
     low = still[clothes][:, 1] < -0.2
     drift = (moved[clothes] - still[clothes])[low].norm(dim=-1)
     assert drift.quantile(0.9) < 2e-3 and drift.max() < 0.01

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from flexavatar.cli import BAD_INPUT, USAGE, main
 from flexavatar.expression import BLENDSHAPE_INDEX
@@ -24,10 +24,11 @@ from flexavatar.model.pretrained import from_pretrained
 from flexavatar.rig import Rig
 from flexavatar.rig.maps import covering
 from flexavatar.rotations import rotation_from_angles
+from flexavatar.synthetic.labels import texel_frames
 from flexavatar.training.config import BadConfig, LossWeights, read_config
 from flexavatar.training.losses import draw_views, drift, label_losses, picture_losses
-from flexavatar.training.mirroring import mirrored
-from flexavatar.training.records import INVALID, RAISED, BadRecord, TrainingRecord, stack, unpack
+from flexavatar.training.mirroring import mirror_texels, mirrored
+from flexavatar.training.records import DESCRIPTION, INVALID, RAISED, BadRecord, TrainingRecord, stack, unpack
 from flexavatar.training.resident import ResidentPool
 from flexavatar.training.sampling import RecordPool, picks
 from tests.training.training_records import SIZE, made_pool, made_record
@@ -283,3 +284,54 @@ def test_mirror_image_of_a_record(record: TrainingRecord) -> None:
         pictures.append(draw_views(grown, batch, torch.ones(1, 3)).rgb)
     assert (pictures[0].flip(-1) - pictures[1]).abs().max() < 5e-3
     assert (pictures[0] - pictures[1]).abs().max() > 0.1
+
+
+def described(record: TrainingRecord) -> TrainingRecord:
+    count = len(record.flags)
+    generator = torch.Generator().manual_seed(0)
+    strands = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
+    return replace(
+        record,
+        parts=torch.randint(1, 6, (count,), generator=generator).to(torch.uint8),
+        strands=(strands * 127 + 128.5).to(torch.uint8),
+        heights=(0.1 * torch.rand(count, generator=generator)).half(),
+        tones=torch.randint(0, 256, (count, 3), generator=generator).to(torch.uint8),
+    )
+
+
+def test_records_from_before_parts_still_load(record: TrainingRecord, tmp_path: Path) -> None:
+    full = described(record)
+    full.save(tmp_path / "new.safetensors")
+    tensors = load_file(tmp_path / "new.safetensors")
+    save_file({name: value for name, value in tensors.items() if name not in DESCRIPTION}, tmp_path / "old.safetensors")
+    new, old = (TrainingRecord.load(tmp_path / f"{name}.safetensors") for name in ("new", "old"))
+    assert new.described and not old.described and old.labelled
+    assert all(torch.equal(getattr(new, name), getattr(full, name)) for name in DESCRIPTION)
+    labels = unpack(stack([new, old], [[0], [0]]), "cpu").labels
+    assert labels.parts.shape == labels.heights.shape == labels.flags.shape
+    torch.testing.assert_close(labels.strands[0].norm(dim=-1), torch.ones(len(full.flags)), atol=0.02, rtol=0)
+    assert torch.equal(labels.parts[0], full.parts)
+    for nothing in (labels.parts[1], labels.strands[1], labels.heights[1], labels.tones[1]):
+        assert (nothing == 0).all()
+
+
+def test_mirror_image_of_a_description(record: TrainingRecord) -> None:
+    full = described(record)
+    once = mirrored(full)
+    twice = mirrored(once)
+    texels = mirror_texels()
+    assert torch.equal(once.parts, full.parts[texels]) and torch.equal(once.heights, full.heights[texels])
+    assert torch.equal(once.strands[:, 0].int(), 256 - full.strands[texels, 0].int())
+    assert torch.equal(once.strands[:, 1:], full.strands[texels, 1:])
+    back = texels[texels] == torch.arange(len(texels))
+    assert torch.equal(twice.strands[back], full.strands[back]) and back.float().mean() > 0.9
+    # A direction and its reflection, in the frames of a texel and of the one opposite.
+    rig = Rig.load()
+    frames = texel_frames(rig, rig.mean)
+    local = (full.strands.float() - 128) / 127
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    ahead = (frames @ local[..., None])[..., 0]
+    seen = (frames @ ((once.strands.float() - 128) / 127)[..., None])[..., 0]
+    off = (seen - (ahead * flip)[texels]).norm(dim=-1)
+    head = rig.atlas.region[rig.atlas.valid] == 0
+    assert off[head].median() < 0.05

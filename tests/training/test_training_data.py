@@ -85,6 +85,7 @@ def test_synthetic_records_are_reproducible_and_agree_with_themselves(tmp_path: 
     record = synthetic_record(heads, 3, views=3, size=96)
     again = synthetic_record(heads, 3, views=3, size=96)
     assert all(torch.equal(value, getattr(again, name)) for name, value in vars(record).items())
+    assert record.described and record.parts.max() > 1 and (record.parts > 0)[record.flags != INVALID].all()
     assert record.bias_sink == "multiview" and (record.flags != INVALID).float().mean() > 0.7
     # What does not stand off lies where the rig is, posed by the record's own numbers.
     rig = Rig.load()
