@@ -22,6 +22,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.baking import BakedAvatar, bake, write_bundle
 from flexavatar.baking.baked import SparseDeltas
 from flexavatar.pipeline import FlexAvatarPipeline
+from flexavatar.synthetic import HeadAssets
 from flexavatar.tracking import matte
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +77,12 @@ def light_bundle_file(baked_example: BakedAvatar, tmp_path_factory: pytest.TempP
     path = tmp_path_factory.mktemp("bundle") / "light.flexbundle"
     write_bundle(path, thinned(baked_example, 10))
     return path
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> HeadAssets:
+    """What synthetic heads are made of, without portraits, for tests that need FLEXAVATAR_DATA: read once."""
+    return HeadAssets.load(cache=tmp_path_factory.mktemp("cache"), limit=0)
 
 
 def thinned(baked: BakedAvatar, every: int) -> BakedAvatar:

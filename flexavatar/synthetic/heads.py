@@ -65,7 +65,7 @@ class HeadParams:
     over_clothes: float = 0.014  # metres that hair stands off clothed shoulders
     over_skin: float = 0.003  # metres, off bare ones
     painted_scalp: float = 0.75  # brightness over that of the skin below which a scalp has hair that must not show
-    mesh_hat: float = 0.05  # MakeHuman's hat, where none of our own is worn
+    mesh_hat: float = 0.0  # MakeHuman's hat: short hair pokes through it
     mesh_clothes: float = 0.65  # MakeHuman's clothes, where none of our own are worn; else cloth is painted
     person_hair: float = 0.5  # of portraits with hair: their own colour
     fringe_cut: float = 0.6  # of heads with meshes of hair

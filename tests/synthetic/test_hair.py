@@ -32,11 +32,6 @@ BROWN = np.array([0.3, 0.2, 0.1])
 SPARSE = 0.1  # of the strands tell as much of a style
 
 
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> HeadAssets:
-    return HeadAssets.load(cache=tmp_path_factory.mktemp("cache"), limit=0)
-
-
 def grown(family: str, seed: int = 0, density: float = 1.0) -> Strands:
     r = np.random.default_rng(seed)
     style = draw_style(family, r)

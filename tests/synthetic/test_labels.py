@@ -98,12 +98,10 @@ def test_unmarked_labels_say_nothing_of_parts() -> None:
 
 
 @needs_data
-def test_heads_labels_tell_hats_hair_and_cloth(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heads_labels_tell_hats_hair_and_cloth(assets: HeadAssets, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wardrobe, "PARAMS", replace(wardrobe.PARAMS, headwear=1.0, glasses=1.0, clothes=1.0))
     monkeypatch.setattr(drawing, "PARAMS", replace(drawing.PARAMS, bald=0.0, stubble=0.0))
-    heads = SyntheticHeads(HeadAssets.load(cache=tmp_path_factory.mktemp("cache"), limit=0))
+    heads = SyntheticHeads(assets)
     heads._wardrobe.hats, heads._wardrobe.clothes, heads._wardrobe.glasses = (
         ["beanie_cuffed"],
         ["turtleneck"],

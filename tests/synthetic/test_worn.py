@@ -185,11 +185,6 @@ def test_weak_brows_make_room() -> None:
     assert brow_strength(without_brows(weak).numpy()) > 0.97
 
 
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> HeadAssets:
-    return HeadAssets.load(cache=tmp_path_factory.mktemp("cache"), limit=0)
-
-
 def dressed_head(assets: HeadAssets, monkeypatch: pytest.MonkeyPatch, hat: str, clothes: str) -> SyntheticHead:
     monkeypatch.setattr(wardrobe, "PARAMS", replace(wardrobe.PARAMS, headwear=1.0, glasses=1.0, clothes=1.0))
     heads = SyntheticHeads(assets)

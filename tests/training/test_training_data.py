@@ -13,6 +13,7 @@ from PIL import Image
 from flexavatar.cli import main
 from flexavatar.expression import Expression
 from flexavatar.rig import Rig
+from flexavatar.synthetic import HeadAssets, SyntheticHeads
 from flexavatar.training.photo import Tone, flawed
 from flexavatar.training.pool import Plan
 from flexavatar.training.portraits import track_portraits
@@ -77,11 +78,10 @@ def test_portraits_become_records(
 
 
 @needs_data
-def test_synthetic_records_are_reproducible_and_agree_with_themselves(tmp_path: Path) -> None:
-    from flexavatar.synthetic import HeadAssets, SyntheticHeads
+def test_synthetic_records_are_reproducible_and_agree_with_themselves(assets: HeadAssets) -> None:
     from flexavatar.training.synthetic import synthetic_record
 
-    heads = SyntheticHeads(HeadAssets.load(), "eval")
+    heads = SyntheticHeads(assets, "eval")
     record = synthetic_record(heads, 3, views=3, size=96)
     again = synthetic_record(heads, 3, views=3, size=96)
     assert all(torch.equal(value, getattr(again, name)) for name, value in vars(record).items())
