@@ -281,6 +281,17 @@ def test_mediapipe_as_python_and_browsers_write_it(tmp_path):
     assert motion.fps == 50 and degrees_between(motion.head_rotation[0], turn) < 0.05
 
 
+def test_mediapipe_recordings_that_pause_or_come_in_another_encoding(tmp_path):
+    category = {"categoryName": "jawOpen", "score": 0.5}
+    frame = {"faceBlendshapes": [{"categories": [category]}]}
+    stamps = [40 * i + (3_600_000 if i >= 10 else 0) for i in range(20)]
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps([{**frame, "timestampMs": stamp} for stamp in stamps]), encoding="utf-16")
+    motion = read_motion(path)
+    assert len(motion) == 29 and motion.blendshapes[:, JAW].unique().tolist() == [0.5]
+    assert motion.warnings == ("The recording pauses for 60 minutes before frame 10; the pause is cut short.",)
+
+
 FRAME = '{"faceBlendshapes": [{"categories": [{"categoryName": "jawOpen", "score": 0.5}]}]}'
 
 
