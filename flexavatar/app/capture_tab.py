@@ -13,7 +13,7 @@ from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, duration, stoppable
 from flexavatar.errors import FlexAvatarError
-from flexavatar.pipeline import VIDEO_SUFFIXES
+from flexavatar.files import VIDEO_SUFFIXES
 from flexavatar.progress import Progress
 from flexavatar.templates import render_template
 

@@ -283,7 +283,7 @@ def _bake(avatar: Avatar, **where: Any) -> BakedAvatar:
 
 def _capture_source(files: Sequence[str | Path]) -> list[str | Path] | str | Path:
     """The photos, or the one video."""
-    from flexavatar.pipeline import is_video
+    from flexavatar.files import is_video
 
     if not files:
         raise ValueError("Add some photos or a video first.")

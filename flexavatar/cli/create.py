@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> Result:
 
 def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, progress: Progress) -> tuple[Avatar, Result]:
     """The avatar, and for several photos or a video what it was made of."""
-    from flexavatar.pipeline import is_video
+    from flexavatar.files import is_video
 
     video = is_video(args.source[0])
     if video and len(args.source) > 1:

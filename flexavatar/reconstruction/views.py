@@ -16,7 +16,7 @@ from flexavatar.reconstruction.frames import CaptureSettings, FrameNote, choose_
 from flexavatar.reconstruction.rig_avatar import best_base
 from flexavatar.settings import FaceChoice
 from flexavatar.tracking import FaceTracker, TrackedFace
-from flexavatar.tracking.people import strangers
+from flexavatar.tracking.people import Followed, strangers
 from flexavatar.tracking.tracker import FACE_ERRORS, FaceCrop
 
 if TYPE_CHECKING:
@@ -80,31 +80,17 @@ def observe_photos(
 
 
 def observe_video(
-    path: str | Path, settings: CaptureSettings, tracker: FaceTracker, progress: Progress
+    path: str | Path, settings: CaptureSettings, tracker: FaceTracker, progress: Progress, face: FaceChoice = None
 ) -> Observations:
-    """Views of the main person of a clip; the clip is read twice so that memory stays bounded.
+    """Views of one person of a clip; the clip is read twice so that memory stays bounded.
+
+    A number `face` says whom, as of `tracking.people.Followed`; by default it is the largest face.
 
     Raises UnreadableVideo, NoFaceFound, DifferentPeople, Cancelled.
     """
     info = read_video_info(path)
     rate = _rate(info, settings)
-    notes, missing, count = [], 0, 0
-    expected = max(info.duration * rate, 1.0)
-    for index, found in enumerate(tracker.follow(read_video_frames(path, rate))):
-        count = index + 1
-        if found is None:
-            missing += 1
-        else:
-            notes.append(note_frame(index, found))
-        if not progress("watching the video", WATCHED * min(count / expected, 1.0)):
-            break
-    if not notes:
-        if progress.stopped:
-            raise Cancelled("The capture was stopped before a face was seen.")
-        raise NoFaceFound(
-            f"None of the {count} frames of the video that were looked at shows a face. Use a clip in which the face "
-            "is seen from the front, well lit."
-        )
+    notes, missing = _watched(path, info, rate, tracker, progress, face)
     # Whoever stops wants a result soon.
     frames = min(settings.frames, 8) if progress.stopped else settings.frames
     choice = choose_frames(notes, tracker.model, frames)
@@ -122,6 +108,45 @@ def observe_video(
     first = [name(choice.base)] if name(choice.base) in crops else []
     order = dict.fromkeys([*first, *(n for n in crops if n not in held_out), *held_out])
     return _tracked({n: crops[n] for n in order}, held_out, dropped, tracker, progress)
+
+
+def best_frame(path: str | Path, tracker: FaceTracker, progress: Progress, face: FaceChoice = None) -> FaceCrop:
+    """The face of a person in the frame of a clip that shows them best; parameters as of `observe_video`.
+
+    Raises UnreadableVideo, NoFaceFound, NothingUsable, Cancelled.
+    """
+    info = read_video_info(path)
+    rate = _rate(info, CaptureSettings.of("instant"))
+    notes, _ = _watched(path, info, rate, tracker, progress, face)
+    choice = choose_frames(notes, tracker.model, 1)
+    if choice.base < 0:
+        raise _nothing({f"{notes[i].index / rate:.1f} s": reason for i, reason in choice.dropped.items()})
+    note = notes[choice.base]
+    frame = next(frame for index, frame in enumerate(read_video_frames(path, rate)) if index == note.index)
+    return FaceCrop.at(frame, note.crop, note.face)
+
+
+def _watched(
+    path: str | Path, info: VideoInfo, rate: float, tracker: FaceTracker, progress: Progress, face: FaceChoice
+) -> tuple[list[FrameNote], int]:
+    """Notes of the frames with the face, at `rate`, and the number of those without. Errors as of `observe_video`."""
+    notes: list[FrameNote] = []
+    count, expected = 0, max(info.duration * rate, 1.0)
+    followed = Followed(face) if isinstance(face, int) else None
+    for index, found in enumerate(tracker.follow(read_video_frames(path, rate), followed)):
+        count = index + 1
+        if found is not None:
+            notes.append(note_frame(index, found))
+        if not progress("watching the video", WATCHED * min(count / expected, 1.0)):
+            break
+    if notes:
+        return notes, count - len(notes)
+    if progress.stopped:
+        raise Cancelled("The capture was stopped before a face was seen.")
+    raise NoFaceFound(
+        f"None of the {count} frames of the video that were looked at shows a face. Use a clip in which the face "
+        "is seen from the front, well lit."
+    )
 
 
 def _rate(info: VideoInfo, settings: CaptureSettings) -> float:

@@ -14,7 +14,7 @@ from flexavatar.errors import BadMotionFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
 from flexavatar.expression import Expression
 from flexavatar.motion import CLIP_NAMES, Motion, load_clip, read_motion, transferred, write_motion
-from flexavatar.motion.files import clip_path
+from flexavatar.motion.files import clip_path, is_video
 from flexavatar.motion.neutral import estimate_neutral
 from flexavatar.motion.repair import bridged, smoothed
 from flexavatar.motion.transfer import completed_blinks
@@ -328,6 +328,17 @@ def test_files_that_are_no_motion(tmp_path):
         read_motion("motion.bvh")
     with pytest.raises(CannotWrite, match="motion is written as"):
         write_motion(tmp_path / "motion.bvh", still(2))
+
+
+def test_drivers_are_known_by_their_content(tmp_path):
+    write_motion(tmp_path / "a.csv", still(20))
+    write_motion(tmp_path / "a.json", still(20))
+    for name in ("a.csv", "a.json"):
+        assert not is_video(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "a.txt")
+        assert not is_video(tmp_path / "a.txt") and len(read_motion(tmp_path / "a.txt")) == 20
+    (tmp_path / "film.csv").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+    assert is_video(tmp_path / "film.csv") and is_video(tmp_path / "missing.MTS") and not is_video("talk")
 
 
 @pytest.mark.parametrize("name", CLIP_NAMES)
