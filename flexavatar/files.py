@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,30 @@ _ADVICE = {
 }
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with `~` for the home folder of whoever runs this; as it is where there is no such folder."""
+    return Path(os.path.expanduser(path))
+
+
+def user_folder(named: str | None, *below_home: str) -> Path:
+    """The folder that a variable of XDG has `named`, else that below the home folder.
+
+    Without a home, as of users that a container makes up, it is one for temporary files.
+    """
+    if named:
+        return Path(named)
+    home = os.path.expanduser("~")
+    return Path(home, *below_home) if os.path.isabs(home) else Path(tempfile.gettempdir(), "flexavatar", *below_home)
+
+
 def kind_of(path: str | Path) -> Literal["picture", "video"] | None:
     """What a file is, as far as its first bytes say it; None for others, and for what cannot be read."""
     try:
-        with Path(path).expanduser().open("rb") as file:
-            head = file.read(1024) if Path(path).expanduser().is_file() else b""
+        path = expanded(path)
+        if not path.is_file():  # a pipe, from which nothing may be taken here
+            return None
+        with path.open("rb") as file:
+            head = file.read(1024)
     except (OSError, ValueError):
         return None
     if head.startswith(_PICTURES) or head[8:12] == b"WEBP":
@@ -84,7 +104,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises CannotWrite for every OSError, with advice.
     """
-    target = Path(os.path.realpath(Path(path).expanduser()))  # a link stays a link; what it names is replaced
+    target = Path(os.path.realpath(expanded(path)))  # a link stays a link; what it names is replaced
     temporary: Path | None = None
     try:
         if target.is_dir():

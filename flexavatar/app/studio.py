@@ -120,7 +120,11 @@ class Studio:
     def describe(self, key: str) -> dict[str, object]:
         """What is known of an avatar: the number of its Gaussians, and its metadata. Raises AvatarGone."""
         avatar = self.store.get(key).avatar
-        return {"gaussians": len(avatar.gaussians()), **avatar.metadata}
+        told = {"gaussians": len(avatar.gaussians()), **avatar.metadata}
+        model = Path(str(told.get("model", "")))
+        if model.is_absolute():  # a folder of the server
+            told["model"] = model.name
+        return told
 
     def render(
         self, key: str, expression: Expression, yaw: float = 0.0, pitch: float = 0.0, size: int = 512

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from flexavatar.files import expanded
+
 # An uploaded playlist could otherwise make ffmpeg open other files and addresses.
 SAFETY = ("-protocol_whitelist", "file", "-format_whitelist",
           "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif,dv,mxf,ivf")  # fmt: skip
@@ -87,7 +89,7 @@ class Described:
 
 def source(path: str | Path) -> list[str]:
     """Options that make a file an input of ffmpeg."""
-    return [*SAFETY, "-i", f"file:{Path(path).expanduser().resolve()}"]
+    return [*SAFETY, "-i", f"file:{expanded(path).resolve()}"]
 
 
 def command(*options: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from flexavatar.errors import CannotWrite, UnreadableVideo
-from flexavatar.files import atomic_path, kind_of
+from flexavatar.files import atomic_path, expanded, kind_of
 from flexavatar.io.ffmpeg import Described, command, described, source
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _chained(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.nda
 
 def _described(path: str | Path) -> Described:
     """What ffmpeg says of a video. Raises UnreadableVideo."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise UnreadableVideo(f"There is no file {path}. Check the path.")
     if not path.stat().st_size:

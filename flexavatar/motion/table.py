@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexavatar.errors import BadMotionFile
-from flexavatar.files import content_of
+from flexavatar.files import content_of, expanded
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -33,7 +33,7 @@ class Table:
 
 def text_of(path: str | Path) -> str:
     """The text of a motion file in UTF-8, UTF-16 or one of the older encodings. Raises BadMotionFile."""
-    path = Path(path).expanduser()
+    path = expanded(path)
     content = content_of(path, BadMotionFile)
     if content.startswith(_WORKBOOKS):
         raise BadMotionFile(f"{path.name} is a workbook, which cannot be read. Save its sheet as CSV.")
