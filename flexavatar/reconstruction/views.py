@@ -22,6 +22,7 @@ from flexavatar.tracking.tracker import FACE_ERRORS, FaceCrop
 if TYPE_CHECKING:
     from flexavatar.settings import Photo
 
+FEW, CLOSER = 6, 8  # frames with a face that are too few to choose from; times as many frames that are looked at then
 WATCHED, COLLECTED, COMPARED = 0.53, 0.7, 0.76  # shares of the work until views are tracked
 
 
@@ -90,7 +91,8 @@ def observe_video(
     """
     info = read_video_info(path)
     rate = _rate(info, settings)
-    notes, missing = _watched(path, info, rate, tracker, progress, face)
+    watched = _watched(path, info, rate, tracker, progress.part(0, WATCHED), face)
+    rate, notes, missing = watched.rate, watched.notes, watched.missing
     # Whoever stops wants a result soon.
     frames = min(settings.frames, 8) if progress.stopped else settings.frames
     choice = choose_frames(notes, tracker.model, frames)
@@ -117,7 +119,8 @@ def best_frame(path: str | Path, tracker: FaceTracker, progress: Progress, face:
     """
     info = read_video_info(path)
     rate = _rate(info, CaptureSettings.of("instant"))
-    notes, _ = _watched(path, info, rate, tracker, progress, face)
+    watched = _watched(path, info, rate, tracker, progress, face)
+    rate, notes = watched.rate, watched.notes
     choice = choose_frames(notes, tracker.model, 1)
     if choice.base < 0:
         raise _nothing({f"{notes[i].index / rate:.1f} s": reason for i, reason in choice.dropped.items()})
@@ -126,10 +129,37 @@ def best_frame(path: str | Path, tracker: FaceTracker, progress: Progress, face:
     return FaceCrop.at(frame, note.crop, note.face)
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """What was seen of a person in a clip."""
+
+    rate: float  # frames a second that were looked at
+    notes: list[FrameNote]  # of the frames with the face
+    missing: int  # frames without it
+
+
 def _watched(
     path: str | Path, info: VideoInfo, rate: float, tracker: FaceTracker, progress: Progress, face: FaceChoice
-) -> tuple[list[FrameNote], int]:
-    """Notes of the frames with the face, at `rate`, and the number of those without. Errors as of `observe_video`."""
+) -> _Watched:
+    """Look at a clip at `rate`, and once more, closer, if the face is there for moments only. Errors as above."""
+    seen = _look(path, info, rate, tracker, progress.part(0, 0.5), face)
+    usual = _usual_rate(info)
+    if len(seen.notes) < FEW and rate < usual and not progress.stopped:
+        closer = _look(path, info, min(CLOSER * rate, usual), tracker, progress.part(0.5, 1), face)
+        seen = closer if len(closer.notes) > len(seen.notes) else seen
+    if seen.notes:
+        return seen
+    if progress.stopped:
+        raise Cancelled("The capture was stopped before a face was seen.")
+    raise NoFaceFound(
+        f"None of the {seen.missing} frames of the video that were looked at shows a face. Use a clip in which the "
+        "face is seen from the front, well lit."
+    )
+
+
+def _look(
+    path: str | Path, info: VideoInfo, rate: float, tracker: FaceTracker, progress: Progress, face: FaceChoice
+) -> _Watched:
     notes: list[FrameNote] = []
     count, expected = 0, max(info.duration * rate, 1.0)
     followed = Followed(face) if isinstance(face, int) else None
@@ -137,23 +167,20 @@ def _watched(
         count = index + 1
         if found is not None:
             notes.append(note_frame(index, found))
-        if not progress("watching the video", WATCHED * min(count / expected, 1.0)):
+        if not progress("watching the video", min(count / expected, 1.0)):
             break
-    if notes:
-        return notes, count - len(notes)
-    if progress.stopped:
-        raise Cancelled("The capture was stopped before a face was seen.")
-    raise NoFaceFound(
-        f"None of the {count} frames of the video that were looked at shows a face. Use a clip in which the face "
-        "is seen from the front, well lit."
-    )
+    return _Watched(rate, notes, count - len(notes))
 
 
 def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
     """Frames a second to look at."""
-    # Browsers' recordings say 1000: that is their clock, not their rate.
-    usual = info.fps if 0 < info.fps <= 60 else 30.0
+    usual = _usual_rate(info)
     return usual if not info.duration else min(usual, settings.looked_at / info.duration)
+
+
+def _usual_rate(info: VideoInfo) -> float:
+    # Browsers' recordings say 1000: that is their clock, not their rate.
+    return info.fps if 0 < info.fps <= 60 else 30.0
 
 
 def _collected(

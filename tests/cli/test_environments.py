@@ -13,6 +13,7 @@ import pytest
 
 from flexavatar.cli import main
 from flexavatar.files import expanded, kind_of, user_folder
+from tests.conftest import ROOT
 
 HOMELESS = """
 import os, pwd, sys
@@ -31,6 +32,14 @@ def test_without_a_home_and_an_entry_in_passwd(arguments: list[str]) -> None:
     call = [sys.executable, "-c", HOMELESS, *arguments]
     run = subprocess.run(call, capture_output=True, text=True, env={**os.environ, "TMPDIR": "/nonexistent"})
     assert (run.returncode, run.stderr) == (0, "") and "usage" in run.stdout
+
+
+def test_the_app_without_a_home() -> None:
+    source = (ROOT / "app.py").read_text(encoding="utf-8")
+    start = source[source.index("import argparse") : source.index("import gradio")]
+    code = HOMELESS[: HOMELESS.index("from flexavatar")] + start
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_folders_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from flexavatar.avatar import Avatar
 from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
 from flexavatar.expression import Expression
 from flexavatar.io import write_video
-from flexavatar.io.videos import VideoInfo
+from flexavatar.io.videos import VideoInfo, read_video_info
 from flexavatar.progress import Progress
 from flexavatar.reconstruction import (
     CaptureSettings,
@@ -186,6 +186,12 @@ def test_the_face_of_a_video_reaches_the_avatar(couple, tracker, monkeypatch):
     with pytest.raises(pytest.skip.Exception):
         capture(couple, "fast", tracker=tracker, face=1)
     assert seen and all(found.crop.left > 200 for found in seen)
+
+
+def test_who_is_seen_for_a_moment_only_is_looked_at_closer(couple, tracker):
+    """At two frames a second there is one with a face."""
+    watched = views._watched(couple, read_video_info(couple), 2.0, tracker, Progress(), None)
+    assert watched.rate == 12 and len(watched.notes) == 6
 
 
 def test_a_video_instead_of_a_photo_gives_its_best_frame(couple, pipeline):
