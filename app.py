@@ -6,10 +6,14 @@ import argparse
 import contextlib
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in flexavatar; here because `spaces` may load torch before
+
+if not os.path.isabs(os.path.expanduser("~")):  # as users that a container makes up; `spaces` insists on one
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="flexavatar-home-")
 
 with contextlib.suppress(ImportError):  # only Spaces need it
     import spaces  # noqa: F401  (ZeroGPU wants to be imported before torch)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from flexavatar.files import is_video
 from flexavatar.progress import Progress, Tell
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 # Shares of `create` that are done when a photo is read, and when it is tracked, from timings on 2 CPU cores.
 _READ, _TRACKED = 0.2, 0.5
 _OF_FITTED = 0.1  # with a network, what comes before fitting is this share of what it is without
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp", ".ogv", ".wmv")
 RIG = "rig"  # the model without a network: the morphable head, textured by unwrapping the photo
 DEFAULT_MODEL = "flex-s2"  # comes with this package, as does flex-s, which earlier avatars were made with
 
@@ -139,13 +139,18 @@ class FlexAvatarPipeline:
         return Recipe(self._network, quality, device or self.device, self.compute or compute_here)
 
     def track(self, photo: Photo, face: FaceChoice = None, progress: Progress | Tell | None = None) -> TrackedFace:
-        """The first half of `create`: the cropped, cut out and tracked face."""
+        """The first half of `create`: the cropped, cut out and tracked face; of a video that of its best frame."""
         from flexavatar.io.images import read_image
+        from flexavatar.reconstruction import best_frame
 
         start = time.perf_counter()
         tracking = Progress.of(progress).part(0, self._tracked)
-        tracking("reading photo", 0.0)
-        tracked = self._tracker.track_image(read_image(photo), face, tracking.part(_READ, 1.0))
+        if isinstance(photo, str | Path) and is_video(photo):
+            found = best_frame(photo, self._tracker, tracking.part(0, _READ), face)
+            tracked = self._tracker.track_crops([found], tracking.part(_READ, 1.0))[0]
+        else:
+            tracking("reading photo", 0.0)
+            tracked = self._tracker.track_image(read_image(photo), face, tracking.part(_READ, 1.0))
         log.info("tracked a face in %.2f s, landmark error %.4f", time.perf_counter() - start, tracked.error)
         return tracked
 
@@ -179,8 +184,3 @@ class FlexAvatarPipeline:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
-
-
-def is_video(path: str | Path) -> bool:
-    """Whether a path is that of a video, by its suffix."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES

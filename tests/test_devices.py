@@ -238,7 +238,8 @@ def test_avatars_move_and_morph_on_a_gpu(
 def _videos(person: Person, device: Device, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The frames of a driven avatar and of two morphs."""
     videos: list[np.ndarray] = []
-    monkeypatch.setattr("flexavatar.io.write_video", lambda path, frames, *_: videos.append(np.stack([*frames])))
+    kept = lambda path, frames, *_: videos.append(np.stack([*frames])) or ()  # noqa: E731
+    monkeypatch.setattr("flexavatar.io.write_video", kept)
     drive(person.made, load_clip("talk")[20:22], "talk.mp4", size=64, device=device)
     flat = replace(person.made, residuals=Residuals.none(len(person.made.colors)))
     raised = replace(person.rig, hair_displacement=torch.full((len(Rig.load().mean),), 0.01))

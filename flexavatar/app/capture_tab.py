@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from flexavatar.app.controls import hand_over_untouched, matte_choice, quality_choice
+from flexavatar.app.messages import without_folders
 from flexavatar.app.panel import avatar_panel
 from flexavatar.app.roster import Roster
 from flexavatar.app.share_box import Sharing
 from flexavatar.app.work import AT_ONCE, duration, stoppable
 from flexavatar.errors import FlexAvatarError
-from flexavatar.pipeline import VIDEO_SUFFIXES
+from flexavatar.files import VIDEO_SUFFIXES
 from flexavatar.progress import Progress
 from flexavatar.templates import render_template
 
@@ -75,7 +76,7 @@ def capture_tab(sharing: Sharing, roster: Roster, example: str) -> None:
         try:
             seconds = studio.estimate(source, chosen)
         except (FlexAvatarError, ValueError) as error:  # beside the files that it is about
-            return f"⚠️ {error}"
+            return f"⚠️ {without_folders(str(error))}"
         return f"About **{duration(seconds)}** for {what}; longer when many people are here."
 
     def on_work(

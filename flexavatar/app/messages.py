@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -17,6 +18,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+# A path from the root of a file system or a drive, and the name at its end.
+_PATH = re.compile(r"""(?<![\w.~:/\\-])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:,'"]+[/\\])+(?=[^\s/\\])""")
+
+
+def without_folders(text: str) -> str:
+    """A message for a visitor, to whom the folders of the server are no concern: of every path the name remains."""
+    return _PATH.sub("", text)
+
+
 def with_clear_errors(callback: Callable[P, R]) -> Callable[P, R]:
     """Turn domain errors (and ValueError, for wrong arguments) into their own text, and log all others."""
 
@@ -28,7 +38,7 @@ def with_clear_errors(callback: Callable[P, R]) -> Callable[P, R]:
             raise
         except (FlexAvatarError, ValueError) as error:
             log.info("refused: %s", error)
-            raise gr.Error(str(error), title=_title(error), print_exception=False) from error
+            raise gr.Error(without_folders(str(error)), title=_title(error), print_exception=False) from error
         except Exception as error:
             log.exception("a callback failed")
             raise gr.Error(

@@ -120,7 +120,11 @@ class Studio:
     def describe(self, key: str) -> dict[str, object]:
         """What is known of an avatar: the number of its Gaussians, and its metadata. Raises AvatarGone."""
         avatar = self.store.get(key).avatar
-        return {"gaussians": len(avatar.gaussians()), **avatar.metadata}
+        told = {"gaussians": len(avatar.gaussians()), **avatar.metadata}
+        model = Path(str(told.get("model", "")))
+        if model.is_absolute():  # a folder of the server
+            told["model"] = model.name
+        return told
 
     def render(
         self, key: str, expression: Expression, yaw: float = 0.0, pitch: float = 0.0, size: int = 512
@@ -283,7 +287,7 @@ def _bake(avatar: Avatar, **where: Any) -> BakedAvatar:
 
 def _capture_source(files: Sequence[str | Path]) -> list[str | Path] | str | Path:
     """The photos, or the one video."""
-    from flexavatar.pipeline import is_video
+    from flexavatar.files import is_video
 
     if not files:
         raise ValueError("Add some photos or a video first.")

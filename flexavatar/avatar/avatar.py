@@ -24,6 +24,7 @@ from flexavatar.rig.subdivision import subdivision
 from flexavatar.settings import WHITE, Color, Device, to_device, torch_device
 
 if TYPE_CHECKING:
+    from flexavatar.io import SplatOptions
     from flexavatar.model.flex_s import EncodedHead
     from flexavatar.model.pretrained import NetworkSource
     from flexavatar.rig.anchors import SurfaceAnchors
@@ -232,8 +233,16 @@ class Avatar(Appearance):
             raise BadAvatarFile(f"{path} is damaged: its code cannot be read ({error}).") from error
         return Avatar(**values, thumbnail=file.thumbnail, metadata=metadata, network=network, residuals=residuals)
 
-    def export(self, path: str | Path, expression: Expression | None = None, device: Device = "auto") -> None:
+    def export(
+        self,
+        path: str | Path,
+        expression: Expression | None = None,
+        device: Device = "auto",
+        splats: SplatOptions | None = None,
+    ) -> None:
         """Write the format that the suffix names: .ply .splat .spz .png .mp4 (turntable) .flexavatar.
+
+        `splats` says how .spz and .ply are written for readers that need it otherwise.
 
         Raises CannotWrite, also for an unknown suffix.
         """
@@ -241,7 +250,7 @@ class Avatar(Appearance):
 
         suffix = Path(path).suffix.lower()
         if suffix in SPLAT_SUFFIXES:
-            write_splats(path, self.gaussians(expression))
+            write_splats(path, self.gaussians(expression), splats)
         elif suffix == ".png":
             write_image(path, self.render(expression, device=device))
         elif suffix == ".mp4":

@@ -7,9 +7,9 @@ written. Results go to stdout, everything else to stderr.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +32,7 @@ def run() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _write_what_terminals_cannot_show()
     parser = build_parser()
     try:
         args = parser.parse_args(argv)
@@ -40,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
-    _quiet_native_logs(args.verbose)
     try:
         with _only_our_stdout():
             result = args.command(args)
@@ -76,6 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _write_what_terminals_cannot_show() -> None:
+    """Let letters that the terminal's encoding lacks come out escaped, rather than end a command that did its work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def _only_our_stdout() -> Iterator[None]:
     """Send what libraries print to stderr, so that --json leaves one clean object on stdout."""
@@ -84,12 +91,6 @@ def _only_our_stdout() -> Iterator[None]:
         yield
     finally:
         sys.stdout = ours
-
-
-def _quiet_native_logs(verbose: bool) -> None:
-    if not verbose:  # MediaPipe's C++ part reads these when it is loaded
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _fail(args: argparse.Namespace, code: int, error: Exception) -> int:

@@ -45,11 +45,31 @@ def add_matte(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def write_exports(avatar: Avatar, paths: Sequence[Path], expression: Expression | None, device: Device) -> list[Path]:
+def add_splat_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spz-version", type=int, choices=(2, 3, 4), default=3, help="of .spz files: 2 for older readers (default: 3)"
+    )
+    parser.add_argument(
+        "--ply-sh",
+        type=int,
+        choices=(0, 1, 2, 3),
+        default=0,
+        metavar="0..3",
+        help="degree of spherical harmonics that .ply files have (empty) columns for: 3 for older readers (default: 0)",
+    )
+
+
+def write_exports(
+    avatar: Avatar, paths: Sequence[Path], expression: Expression | None, device: Device, args: argparse.Namespace
+) -> list[Path]:
+    """Write files of the avatar; `args` has what `add_splat_options` added."""
     from tqdm import tqdm
 
+    from flexavatar.io import SplatOptions
+
+    options = SplatOptions(args.spz_version, args.ply_sh)
     for path in tqdm(paths, desc="writing files", file=sys.stderr, disable=None, leave=False):
-        avatar.export(path, expression, device)
+        avatar.export(path, expression, device, options)
     return list(paths)
 
 

@@ -14,6 +14,7 @@ from flexavatar.cli.common import (
     UsageError,
     add_device,
     add_matte,
+    add_splat_options,
     check_folder,
     export_target,
     face,
@@ -53,6 +54,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"also write this file ({' '.join(EXPORT_SUFFIXES)}); a bare suffix stands beside OUT; may be repeated",
     )
+    add_splat_options(create)
     add_matte(create)
     add_device(create)
     create.set_defaults(command=_run)
@@ -71,7 +73,7 @@ def _run(args: argparse.Namespace) -> Result:
         avatar, told = _made(pipeline, args, progress)
     created = time.perf_counter() - start
     avatar.save(args.output)
-    written = [args.output, *write_exports(avatar, exports, None, pipeline.device)]
+    written = [args.output, *write_exports(avatar, exports, None, pipeline.device, args)]
     return {
         "avatar": str(args.output),
         "files": [str(p) for p in written],
@@ -83,7 +85,7 @@ def _run(args: argparse.Namespace) -> Result:
 
 def _made(pipeline: FlexAvatarPipeline, args: argparse.Namespace, progress: Progress) -> tuple[Avatar, Result]:
     """The avatar, and for several photos or a video what it was made of."""
-    from flexavatar.pipeline import is_video
+    from flexavatar.files import is_video
 
     video = is_video(args.source[0])
     if video and len(args.source) > 1:

@@ -11,6 +11,7 @@ from flexavatar.cli.common import (
     Commands,
     Result,
     add_device,
+    add_splat_options,
     check_folder,
     checked,
     parse_expression_argument,
@@ -32,6 +33,7 @@ def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
         help=f"one of {' '.join(EXPORT_SUFFIXES)}; may be repeated",
     )
     export.add_argument("--expression", type=checked(parse_expression_argument), help=EXPRESSION_HELP)
+    add_splat_options(export)
     add_device(export)
     export.set_defaults(command=_run)
 
@@ -44,4 +46,4 @@ def _run(args: argparse.Namespace) -> Result:
         check_folder(path)
     device = resolve_device(args.device)
     avatar = Avatar.load(args.avatar)
-    return {"files": [str(p) for p in write_exports(avatar, args.output, args.expression, device)]}
+    return {"files": [str(p) for p in write_exports(avatar, args.output, args.expression, device, args)]}

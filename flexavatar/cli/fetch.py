@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from flexavatar.cli.common import Commands, Result, progress_bar
+from flexavatar.files import user_folder
 
 
 def add_parser(commands: Commands, common: argparse.ArgumentParser) -> None:
     fetch = commands.add_parser("fetch", parents=[common], help="download a research model from its authors")
     fetch.add_argument("model", choices=("flex-1",))
-    fetch.add_argument(
-        "--folder", type=Path, default=Path.home() / ".cache" / "flexavatar" / "flex-1", help="where to (%(default)s)"
-    )
+    folder = user_folder(os.environ.get("XDG_CACHE_HOME"), ".cache") / "flexavatar" / "flex-1"
+    fetch.add_argument("--folder", type=Path, default=folder, help="where to (%(default)s)")
     fetch.add_argument("--accept-license", action="store_true", help="accept CC BY-NC 4.0 without being asked")
     fetch.set_defaults(command=_run)
 

@@ -64,7 +64,8 @@ def drive(
     `transfer` and `head_motion` as in `transferred`. `smooth` removes tracking jitter, by default from videos only.
     `side_by_side` shows the driver's video, scaled to the same height, to the left. `background` None makes a
     transparent .webm. `size` is the side of the avatar's square in pixels, `yaw` the camera's as in `Camera.orbit`.
-    The frame rate is the driver's, and so is the sound, unless `sound` is false. Of several people in a video `face`
+    The frame rate is the driver's, and so is the sound, unless `sound` is false; a sound that cannot be decoded costs
+    nothing but itself, and `Driven.motion.warnings` says so. Of several people in a video `face`
     is followed, as in `motion_from_video`.
 
     Memory does not grow with the length of the driver, apart from the numbers of its motion. Long motions are drawn
@@ -144,7 +145,9 @@ def animate(
     shown: Iterable[np.ndarray] = frames()
     if side_by_side and film is not None:
         shown = beside(read_video_frames(film, motion.fps), shown, size)
-    write_video(path, shown, motion.fps, film if sound else None)
+    motion = replace(
+        motion, warnings=(*motion.warnings, *write_video(path, shown, motion.fps, film if sound else None))
+    )
     progress.tell("done", 1.0)
     stopped = drawn < len(motion)
     if stopped:

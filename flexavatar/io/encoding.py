@@ -13,15 +13,28 @@ The writers follow these customs and the readers undo them, so a head is upright
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from flexavatar.errors import BadSplatFile
 from flexavatar.gaussians import SH_DC, Gaussians
 
+SpzVersion = Literal[2, 3, 4]
+ShDegree = Literal[0, 1, 2, 3]
 MAX_GAUSSIANS = 10_000_000  # more is no head, but a damaged or hostile header
 _MIN_SCALE = 1e-9  # metres; keeps the logarithm finite
 _MIN_OPACITY = 1e-7  # distance from 0 and 1 that keeps the logit finite in float32
+
+
+@dataclass(frozen=True)
+class SplatOptions:
+    """How splats are written, for the reader they are for."""
+
+    spz_version: SpzVersion = 3  # older readers know 2 only, the newest 4
+    ply_sh: ShDegree = 0  # of the spherical harmonics that a .ply has columns for, all zero; some readers want all of 3
 
 
 def prepare(gaussians: Gaussians) -> Gaussians:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from flexavatar.errors import CannotWrite, UnreadableImage
-from flexavatar.files import atomic_path
+from flexavatar.files import atomic_path, expanded
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def read_image(source: str | Path | bytes | np.ndarray | Image.Image) -> np.ndar
     if isinstance(source, bytes):
         return _from_file(io.BytesIO(source), "The image", len(source))
     if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
+        path = expanded(source)
         if path.is_dir():
             raise UnreadableImage(f"{path} is a folder. Give the path of a photo.")
         try:

@@ -11,7 +11,7 @@ from plyfile import PlyData, PlyElement, PlyParseError
 from flexavatar.errors import BadSplatFile
 from flexavatar.files import atomic_path
 from flexavatar.gaussians import Gaussians
-from flexavatar.io.encoding import activated, prepare, raw_values, turned_over
+from flexavatar.io.encoding import ShDegree, activated, prepare, raw_values, turned_over
 
 _COLUMNS = {
     "means": ("x", "y", "z"),
@@ -22,19 +22,23 @@ _COLUMNS = {
     "quats": ("rot_0", "rot_1", "rot_2", "rot_3"),
 }
 PROPERTIES: tuple[str, ...] = tuple(name for names in _COLUMNS.values() for name in names)
+_REST = (0, 9, 24, 45)  # `f_rest_*` columns, for degrees 0 to 3
 
 
-def write_ply(path: str | Path, gaussians: Gaussians) -> None:
+def write_ply(path: str | Path, gaussians: Gaussians, sh_degree: ShDegree = 0) -> None:
     """Write one set of Gaussians: binary little-endian float32, log-scales, opacity logits, SH DC, wxyz quaternions.
 
-    Degree 0 only, so there are no `f_rest_*` columns. In the file's frame y points down (see `io.encoding`).
-    Raises CannotWrite.
+    Colours are the same from all sides; `f_rest_*` columns up to `sh_degree` hold zeros, for readers that want them. In
+    the file's frame y points down (see `io.encoding`). Raises CannotWrite.
     """
     turned = turned_over(prepare(gaussians))
     log_scales, logits, sh_dc = raw_values(turned)
-    columns = [turned.means, torch.zeros_like(turned.means), sh_dc, logits[:, None], log_scales, turned.quats]
+    rest = sh_dc.new_zeros(len(sh_dc), _REST[sh_degree])
+    columns = [turned.means, torch.zeros_like(turned.means), sh_dc, rest, logits[:, None], log_scales, turned.quats]
     table = torch.cat(columns, -1).numpy()
-    rows = np.ascontiguousarray(table, "<f4").view([(name, "<f4") for name in PROPERTIES])[:, 0]
+    before = PROPERTIES.index("opacity")
+    names = (*PROPERTIES[:before], *(f"f_rest_{i}" for i in range(rest.shape[1])), *PROPERTIES[before:])
+    rows = np.ascontiguousarray(table, "<f4").view([(name, "<f4") for name in names])[:, 0]
     with atomic_path(path) as temporary:
         PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(str(temporary))
 

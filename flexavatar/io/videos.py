@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from flexavatar.errors import CannotWrite, UnreadableVideo
-from flexavatar.files import atomic_path
+from flexavatar.files import atomic_path, expanded, kind_of
+from flexavatar.io.ffmpeg import Described, command, described, source
+
+log = logging.getLogger(__name__)
 
 _ADVICE = "Use an MP4, MOV or WebM video."
-# An uploaded playlist could otherwise make ffmpeg open other files and addresses.
-_SAFETY = ["-protocol_whitelist", "file", "-format_whitelist",
-           "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"]  # fmt: skip
-VIDEO_SUFFIXES = (".mp4", ".webm")
-_ENCODERS = {
-    ".mp4": ["-c:v", "libx264", "-preset", "medium", "-crf", "18", "-c:a", "aac", "-b:a", "160k",
-             "-movflags", "+faststart"],  # index at the front
+WRITTEN_SUFFIXES = (".mp4", ".webm")
+_PICTURES = {
+    ".mp4": ["-c:v", "libx264", "-preset", "medium", "-crf", "18"],
     ".webm": ["-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "6",
-              "-row-mt", "1", "-auto-alt-ref", "0", "-c:a", "libopus", "-b:a", "128k"],
+              "-row-mt", "1", "-auto-alt-ref", "0"],
 }  # fmt: skip
+_SOUND = {".mp4": ["-c:a", "aac", "-b:a", "160k"], ".webm": ["-c:a", "libopus", "-b:a", "128k"]}
+_CONTAINER = {".mp4": ["-movflags", "+faststart"], ".webm": []}  # index at the front
+# The whole of what is heard, in one of the layouts that both codecs know; of channels without a layout the first.
+_LAYOUTS = ("aformat=channel_layouts=mono|stereo", "pan=mono|c0=c0")
 
 
 @dataclass(frozen=True)
@@ -45,97 +50,149 @@ def read_video_info(path: str | Path) -> VideoInfo:
 
     Where the file does not name its length, as recordings of browsers do not, its frames are counted.
     """
-    meta, frames = _open(path, [])
+    about = _described(path)
+    frames = _decoded(path, about, [], ["-frames:v", "1"])
+    height, width = next(frames).shape[:2]
     frames.close()
-    width, height = meta["size"]
-    return VideoInfo(width, height, float(meta["fps"]), float(meta["duration"]) or _counted_seconds(path))
+    return VideoInfo(width, height, about.fps, about.duration or _counted_seconds(path))
 
 
 def read_video_frames(path: str | Path, fps: float | None = None) -> Iterator[np.ndarray]:
-    """Upright frames of a video one by one, uint8 [H, W, 3] RGB.
+    """Upright frames of a video one by one, uint8 [H, W, 3] sRGB.
 
-    The rotation that phones store beside the frames is applied. Frames come at the steady rate `fps`, by default the
-    average rate of the file, repeated or left out where the file's own rate varies: frame i belongs to second i / fps.
+    The rotation that phones store beside the frames is applied, pixels that are not square are made so, interlaced
+    frames are made whole, HDR (PQ, HLG) and wide gamuts become sRGB. Frames come at the steady rate `fps`, by default
+    the average rate of the file, repeated or left out where the file's own rate varies: frame i belongs to second
+    i / fps. Of a file that is damaged or cut off there are the frames until then.
 
-    Raises UnreadableVideo, at the call for what is no video and during the iteration for a damaged one.
+    Raises UnreadableVideo, at the call, for what holds no picture.
     """
-    rate = fps or read_video_info(path).fps
+    about = _described(path)
+    rate = fps or about.fps
     # From the file's start, which may be before its first picture: so sound and pictures stay together.
-    meta, frames = _open(path, ["-vf", f"fps={rate:.6f}:start_time=0"] if rate else [])
-    width, height = meta["size"]
-    return _decoded(frames, width, height, path)
+    frames = _decoded(path, about, [f"fps={rate:.6f}:start_time=0"] if rate else [], [])
+    return _chained(next(frames), frames)
 
 
-def _counted_seconds(path: str | Path) -> float:
-    """The time of a video's last frame, from reading the file without decoding it."""
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    command = [
-        get_ffmpeg_exe(), "-v", "error", "-progress", "-", *_SAFETY, "-i", str(Path(path).expanduser().resolve()),
-        "-map", "0:V:0", "-c", "copy", "-f", "null", "-",
-    ]  # fmt: skip
-    told = subprocess.run(command, capture_output=True, check=False).stdout.decode(errors="replace")
-    times = re.findall(r"out_time_us=(\d+)", told)
-    return int(times[-1]) / 1e6 if times else 0.0
+def _chained(first: np.ndarray, others: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    yield from others
 
 
-def sound_of(path: str | Path) -> list[str]:
-    """Options that make the sound of a video an input of ffmpeg, read with the same caution as its pictures."""
-    return [*_SAFETY, "-vn", "-i", str(Path(path).expanduser().resolve())]
-
-
-def _decoded(frames: Generator[Any, None, None], width: int, height: int, path: str | Path) -> Iterator[np.ndarray]:
-    count = 0
-    try:
-        for data in frames:
-            count += 1
-            yield np.frombuffer(bytearray(data), np.uint8).reshape(height, width, 3)
-    except (RuntimeError, OSError) as error:
-        name = Path(path).name
-        raise UnreadableVideo(f"{name} is damaged after {count} frames. Save or download it again.") from error
-    finally:
-        frames.close()
-    if not count:
-        raise UnreadableVideo(f"{Path(path).name} holds no frames that can be decoded. {_ADVICE}")
-
-
-def _open(path: str | Path, output_options: list[str]) -> tuple[dict[str, Any], Generator[Any, None, None]]:
-    """Start ffmpeg: what it says of the file, and a generator of the bytes of each frame."""
-    from imageio_ffmpeg import read_frames
-
-    path = Path(path).expanduser()
+def _described(path: str | Path) -> Described:
+    """What ffmpeg says of a video. Raises UnreadableVideo."""
+    path = expanded(path)
     if not path.is_file():
         raise UnreadableVideo(f"There is no file {path}. Check the path.")
     if not path.stat().st_size:
         raise UnreadableVideo(f"{path.name} is empty. {_ADVICE}")
-    # It warns of every video that is turned, which is just what is wanted here.
-    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
-    # The capital V leaves out cover pictures of sound files.
-    frames = read_frames(path.resolve(), input_params=_SAFETY, output_params=["-map", "0:V:0", *output_options])
-    try:
-        return next(frames), frames
-    except (OSError, RuntimeError, IndexError, AttributeError) as error:
-        raise UnreadableVideo(f"{path.name} holds no video that can be read. {_ADVICE}") from error
+    about = described(path)
+    if not about.video and not about.sounds and kind_of(path) == "video":
+        raise UnreadableVideo(f"{path.name} is damaged or incomplete. Save, copy or download it again.")
+    if not about.video:
+        raise UnreadableVideo(f"{path.name} holds no video that can be read. {_ADVICE}")
+    return about
+
+
+def _decoded(path: str | Path, about: Described, filters: list[str], options: list[str]) -> _Frames:
+    """The frames of a video, of which the first one is there already. Raises UnreadableVideo."""
+    for in_color in (True, False) if about.upright() != about.upright(False) else (True,):
+        frames = _Frames(path, [*filters, *about.upright(in_color)], options)
+        if frames.started:
+            return frames
+        frames.close()
+        log.warning("The colours of %s cannot be converted.", Path(path).name)
+    raise UnreadableVideo(f"{Path(path).name} holds no video that can be read. {_ADVICE}")
+
+
+class _Frames(Iterator[np.ndarray]):
+    """Frames [H, W, 3] that an ffmpeg decodes; it ends with the iteration, with `close`, or with this object."""
+
+    def __init__(self, path: str | Path, filters: list[str], options: list[str]) -> None:
+        # The capital V leaves out cover pictures of sound files. As PPM pictures, which say their size.
+        call = command("-v", "quiet", *source(path), "-map", "0:V:0", *(["-vf", ",".join(filters)] if filters else []),
+                       *options, "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-")  # fmt: skip
+        self._process = subprocess.Popen(call, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=1 << 20)
+        self._next = self._read()
+
+    @property
+    def started(self) -> bool:
+        return self._next is not None
+
+    def __next__(self) -> np.ndarray:
+        frame = self._next
+        if frame is None:
+            self.close()
+            raise StopIteration
+        self._next = self._read()
+        return frame
+
+    def _read(self) -> np.ndarray | None:
+        assert self._process.stdout is not None
+        pipe: IO[bytes] = self._process.stdout
+        if pipe.readline() != b"P6\n":
+            return None
+        width, height = map(int, pipe.readline().split())
+        pipe.readline()  # the largest value, 255
+        pixels = bytearray(pipe.read(width * height * 3))
+        if len(pixels) < width * height * 3:
+            return None
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+    def close(self) -> None:
+        """End ffmpeg."""
+        if self._process.poll() is None:
+            self._process.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process.wait()
+        self._next = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # not started
+            self.close()
+
+
+def _counted_seconds(path: str | Path) -> float:
+    """The time of a video's last frame, from reading the file without decoding it."""
+    call = command(
+        "-v", "error", "-progress", "-", *source(path), "-map", "0:V:0", "-c", "copy", "-f", "null", "-"
+    )  # fmt: skip
+    told = subprocess.run(call, capture_output=True, check=False).stdout.decode(errors="replace")
+    times = re.findall(r"out_time_us=(\d+)", told)
+    return int(times[-1]) / 1e6 if times else 0.0
 
 
 def write_video(
     path: str | Path, frames: Iterable[np.ndarray], fps: float, sound_from: str | Path | None = None
-) -> None:
+) -> tuple[str, ...]:
     """Write uint8 [H, W, 3] frames as a video: .mp4 that browsers and phones play (H.264), or .webm (VP9).
 
     Frames [H, W, 4] with straight (not premultiplied) alpha make a transparent .webm. All frames have the size of the
     first; both codecs halve the resolution of colours and need even sides, so an odd side repeats its last row or
-    column. The sound of the video `sound_from`, if it has any, is cut or padded to the length of the pictures.
+    column. The sound of the video `sound_from`, if it has any, is cut or padded to the length of the pictures, as AAC
+    or Opus in mono or stereo. Returns sentences for the user: where that sound cannot be decoded, the video is silent.
 
     Raises CannotWrite, and ValueError if there are no frames, their sizes differ, or an .mp4 is to be transparent.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in VIDEO_SUFFIXES:
+    if suffix not in WRITTEN_SUFFIXES:
         raise CannotWrite(
-            f"Cannot write {path}: videos are written as {' or '.join(VIDEO_SUFFIXES)}. Change the suffix."
+            f"Cannot write {path}: videos are written as {' or '.join(WRITTEN_SUFFIXES)}. Change the suffix."
         )
+    with atomic_path(path) as temporary:
+        count = _write_pictures(path, temporary, frames, fps)
+        if sound_from is None:
+            return ()
+        return _add_sound(temporary, sound_from, count / Fraction(fps).limit_denominator(1001))
+
+
+def _write_pictures(path: str | Path, temporary: Path, frames: Iterable[np.ndarray], fps: float) -> int:
+    """Write a silent video; the number of its frames. Errors as of `write_video`, with the name `path`."""
+    suffix = temporary.suffix.lower()
     channels = (3, 4) if suffix == ".webm" else (3,)
-    with atomic_path(path) as temporary, tempfile.TemporaryFile() as messages:
+    count = 0
+    with tempfile.TemporaryFile() as messages:
         process: subprocess.Popen | None = None
         shape: tuple[int, ...] | None = None
         try:
@@ -146,12 +203,13 @@ def write_video(
                         f"Frames of {suffix} are uint8 [H, W, {' or '.join(map(str, channels))}] of one size, "
                         f"not {frame.dtype} {list(frame.shape)}."
                     )
-                process = process or _start_ffmpeg(temporary, _even(frame).shape, fps, sound_from, messages)
+                process = process or _start_ffmpeg(temporary, _even(frame).shape, fps, messages)
                 assert process.stdin is not None
                 try:
                     process.stdin.write(_even(frame).tobytes())
                 except BrokenPipeError:
                     break  # ffmpeg gave up; its messages say why
+                count += 1
             if process is None:
                 raise ValueError("There are no frames to write.")
             process.communicate()
@@ -163,35 +221,56 @@ def write_video(
             if process is not None and process.poll() is None:
                 process.kill()
                 process.communicate()
+    return count
 
 
-def _start_ffmpeg(
-    path: Path, shape: tuple[int, ...], fps: float, sound_from: str | Path | None, messages
-) -> subprocess.Popen:
+def _start_ffmpeg(path: Path, shape: tuple[int, ...], fps: float, messages: IO[bytes]) -> subprocess.Popen:
     """Start ffmpeg with raw frames [H, W, C] of `shape` on its standard input.
 
     Not through imageio's writer, which hides ffmpeg's exit status: a full disk would pass for success.
     """
-    from imageio_ffmpeg import get_ffmpeg_exe
-
     height, width, channels = shape
     rate = str(Fraction(fps).limit_denominator(1001))
     # Untagged, the matrix is guessed from the size, by players in different ways, and skin turns green or red.
     scale = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int"
     tags = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
     pixels = "yuva420p" if channels == 4 else "yuv420p"
-    # Padded with silence and cut at the last picture.
-    sound = ["-map", "0:v", "-map", "1:a:0?", "-af", "apad", "-shortest"] if sound_from is not None else []
-    command = [
-        get_ffmpeg_exe(), "-v", "error", "-y",
-        "-f", "rawvideo", "-pix_fmt", "rgba" if channels == 4 else "rgb24", "-s", f"{width}x{height}", "-r", rate,
-        "-i", "-", *(sound_of(sound_from) if sound_from is not None else []),
-        "-vf", f"{scale},format={pixels},{tags}", *sound, *_ENCODERS[path.suffix.lower()], str(path),
-    ]  # fmt: skip
+    suffix = path.suffix.lower()
+    call = command(
+        "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgba" if channels == 4 else "rgb24", "-s", f"{width}x{height}",
+        "-r", rate, "-i", "-", "-vf", f"{scale},format={pixels},{tags}", *_PICTURES[suffix], *_CONTAINER[suffix],
+        str(path),
+    )  # fmt: skip
     # In a session of its own, so that Ctrl-C reaches the caller only, who may want to keep what is written.
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
+        call, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
     )
+
+
+def _add_sound(video: Path, sound_from: str | Path, seconds: float | Fraction) -> tuple[str, ...]:
+    """Give a silent video of so many seconds the first sound of a file that can be decoded; or say that there is none.
+
+    Afterwards, so that no sound can cost the pictures.
+    """
+    sounds = described(sound_from).sounds
+    suffix, both = video.suffix.lower(), video.with_name(f"{video.stem}s{video.suffix}")
+    try:
+        for stream, layout in ((i, layout) for i in range(len(sounds)) for layout in _LAYOUTS):
+            chain = f"aresample=48000:async=1:first_pts=0,{layout},apad,atrim=end={float(seconds):.6f}"
+            call = command(
+                "-v", "error", "-i", str(video), "-vn", *source(sound_from), "-map", "0:v", "-c:v", "copy",
+                "-map", f"1:a:{stream}", "-af", chain, *_SOUND[suffix], *_CONTAINER[suffix], str(both),
+            )  # fmt: skip
+            made = subprocess.run(call, capture_output=True, check=False, start_new_session=True)
+            if not made.returncode:
+                os.replace(both, video)
+                return ()
+            log.info("sound %d of %s: %s", stream, Path(sound_from).name, made.stderr.decode(errors="replace").strip())
+    finally:
+        both.unlink(missing_ok=True)
+    if not sounds:
+        return ()
+    return (f"The sound of {Path(sound_from).name} cannot be decoded; the video is silent.",)
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

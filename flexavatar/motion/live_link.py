@@ -9,10 +9,8 @@ subject's right shoulder. The eyes' angles repeat what the eyeLook blendshapes s
 from __future__ import annotations
 
 import csv
-import io
 import math
-import re
-import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,15 +18,23 @@ import torch
 from flexavatar.errors import BadMotionFile
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from flexavatar.files import atomic_path
-from flexavatar.motion.motion import Motion, from_samples
+from flexavatar.motion.motion import Motion
+from flexavatar.motion.repair import from_samples, without_pauses
+from flexavatar.motion.table import Table, number_in, plain, read_table
+from flexavatar.motion.timecode import MAX_SECONDS, Clock, pause_text, read_clock, step_rate, too_long
 from flexavatar.rotations import angles, from_angles
 
 _HEAD = ("HeadYaw", "HeadPitch", "HeadRoll")
 _EYES = ("LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll")
 _EYE_RANGE = math.radians(30)  # eye angle at a weight of 1
-_RATES = (24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 120.0)
-_TIMECODE = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})[:;](\d{1,3}(?:\.\d+)?)")
+_NO_HEADER = (
+    "this is no header of Live Link Face, which starts with Timecode,BlendShapeCount,EyeBlinkLeft. Export the take "
+    "from Live Link Face as CSV."
+)
+_COUNT = "blendshapecount"
+_OPTIONAL = ("TongueOut",)  # older recorders do not have it: 0
 _DAY = 24 * 3600.0
+_REPEATED = 0.5  # seconds by which rows may fall back
 _ROUNDING = 0.01  # beyond 0..1
 
 
@@ -46,67 +52,135 @@ def _columns() -> list[str]:
 
 
 def read_live_link(path: str | Path, fps: float | None = None) -> Motion:
-    """Read a CSV file of Live Link Face; columns in any order, those of the head may be missing.
+    """Read a CSV file of Live Link Face, as the app or a spreadsheet wrote it; columns in any order.
+
+    The columns of the head may be missing, and TongueOut, which older recorders do not have. Rows in which the face is
+    lost, `BlendShapeCount` 0 or no weights at all, are bridged. Pauses are cut short and a last row that is cut off is
+    left out; `Motion.warnings` says so.
 
     `fps` is the rate that the timecode counts in; the file does not name it, so by default it is what makes the
     timecode run evenly, and 60 if no new second begins in the clip. Raises BadMotionFile with line and column.
     """
-    text = _text(path)
-    rows = list(csv.reader(io.StringIO(text)))
-    if not rows or not rows[0]:
-        raise BadMotionFile(f"{path} is empty. Export the take from Live Link Face again.")
-    header = {name.strip().lower(): number for number, name in enumerate(rows[0])}
-    missing = [name for name in map(_column, ARKIT_BLENDSHAPES) if name.lower() not in header]
-    if "timecode" not in header or len(missing) > len(ARKIT_BLENDSHAPES) // 2:
+    name = Path(path).name
+    table = read_table(path, "timecode", _NO_HEADER)
+    places = _places(table, name)
+    rows, notes = _whole_rows(table, name)
+    clock = read_clock([row[table.header.index("timecode")] for _, row in rows], fps)
+    if isinstance(clock, int):
+        line, row = rows[clock]
         raise BadMotionFile(
-            f"{path}, line 1: this is no header of Live Link Face, which starts with Timecode,BlendShapeCount,"
-            "EyeBlinkLeft. Export the take from Live Link Face as CSV."
+            f"{name}, line {line}, column Timecode: {row[table.header.index('timecode')]!r} is no timecode such as "
+            "14:03:52:28.207. Correct this cell."
         )
-    if missing:
-        raise BadMotionFile(f"{path}, line 1: the column {missing[0]} is missing. Export the take again.")
-
-    clocks: list[tuple[float, float]] = []
-    values: list[list[float]] = []
-    heads: list[list[float]] = []
-    with_head = all(name.lower() in header for name in _HEAD)
-    for line, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
+    values = torch.zeros(len(rows), len(ARKIT_BLENDSHAPES))
+    heads = torch.zeros(len(rows), len(_HEAD))
+    seen = torch.zeros(len(rows), dtype=torch.bool)
+    for i, (line, row) in enumerate(rows):
+        if _is_lost(row, table.header):
             continue
-        if len(row) != len(rows[0]):
-            raise BadMotionFile(f"{path}, line {line}: {len(row)} columns instead of {len(rows[0])}. Export it again.")
+        seen[i] = True
+        values[i] = torch.tensor(
+            [_weight(row, places, column, name, line) for column in map(_column, ARKIT_BLENDSHAPES)]
+        )
+        if all(column in places for column in _HEAD):
+            heads[i] = torch.tensor([_number(row, places, column, name, line) for column in _HEAD])
+    if not seen.any():
+        raise BadMotionFile(f"{name}: no row has a face. Record the take again, with the face in the picture.")
 
-        def number(name: str, row: list[str] = row, line: int = line) -> float:
-            cell = row[header[name.lower()]].strip()
-            try:
-                value = float(cell)
-            except ValueError:
-                value = math.nan
-            if not math.isfinite(value):
-                raise BadMotionFile(f"{path}, line {line}, column {name}: {cell!r} is no number. Correct this cell.")
-            return value
+    times, kept, jumps = _rising(clock)
+    lines = [line for line, _ in rows]
+    times, pauses = without_pauses(times)
+    if float(times[-1] - times[0]) > MAX_SECONDS:
+        raise too_long(name, float(times[-1] - times[0]))
+    notes += [f"The times begin anew in line {lines[i]}; what follows is played after what was before." for i in jumps]
+    notes += [pause_text(f"line {lines[int(kept[row])]}", seconds) for row, seconds in pauses]
+    rate = step_rate(times.diff().tolist(), clock.rate)
+    turns = from_angles(*torch.rad2deg(heads[kept]).unbind(-1))
+    motion = from_samples(times, values[kept], turns, seen[kept], rate)
+    return replace(motion, warnings=(*notes, *motion.warnings))
 
-        clocks.append(_clock(row[header["timecode"]], path, line))
-        weights = []
-        for name in ARKIT_BLENDSHAPES:
-            weight = number(_column(name))
-            if not -_ROUNDING <= weight <= 1 + _ROUNDING:
-                raise BadMotionFile(
-                    f"{path}, line {line}, column {_column(name)}: {weight:g} is outside 0..1. Correct this cell."
-                )
-            weights.append(min(max(weight, 0.0), 1.0))
-        values.append(weights)
-        heads.append([number(name) for name in _HEAD] if with_head else [0.0, 0.0, 0.0])
-    if not values:
-        raise BadMotionFile(f"{path} has a header and no frames. Export the take from Live Link Face again.")
 
-    rate = fps or _rate(clocks)
-    times = torch.tensor([seconds + frames / rate for seconds, frames in clocks], dtype=torch.float64)
-    times = times + _DAY * (times.diff(prepend=times[:1]) < -_DAY / 2).cumsum(0)  # past midnight
-    later = torch.cat([torch.tensor([True]), times[1:] > torch.cummax(times, 0).values[:-1]])  # the app repeats frames
-    degrees = torch.rad2deg(torch.tensor(heads))
-    return from_samples(
-        times[later], torch.tensor(values)[later], from_angles(*degrees[later].unbind(-1)), _step_rate(times, rate)
-    )
+def _places(table: Table, name: str) -> dict[str, int]:
+    """Where the columns of the blendshapes and the head are, by their names in the app."""
+    wanted = (*map(_column, ARKIT_BLENDSHAPES), *_HEAD)
+    places = {column: table.header.index(plain(column)) for column in wanted if plain(column) in table.header}
+    missing = [column for column in wanted if column not in places and column not in _HEAD]
+    if len(missing) > len(ARKIT_BLENDSHAPES) // 2:
+        raise BadMotionFile(f"{name}, line {table.header_line}: {_NO_HEADER}")
+    missing = [column for column in missing if column not in _OPTIONAL]
+    if missing:
+        raise BadMotionFile(
+            f"{name}, line {table.header_line}: the column {missing[0]} is missing. Export the take again."
+        )
+    if not table.rows:
+        raise BadMotionFile(f"{name} has a header and no frames. Export the take from Live Link Face again.")
+    return places
+
+
+def _whole_rows(table: Table, name: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """The rows with a cell for each column, or for none but the first ones; and what was left out."""
+    width = len(table.header)
+    rows: list[tuple[int, list[str]]] = []
+    for number, (line, cells) in enumerate(table.rows):
+        row = cells[:width] + [""] * (width - len(cells))
+        is_last = number == len(table.rows) - 1 and bool(rows)
+        if len(cells) >= width and not any(cells[width:]):
+            rows.append((line, row))
+        elif len(cells) < width and is_last and not _counts_none(row, table.header):
+            return rows, [f"The last row, line {line}, is cut off and was left out."]
+        elif len(cells) < width and _is_empty(row, table.header):
+            rows.append((line, row))
+        else:
+            raise BadMotionFile(f"{name}, line {line}: {len(cells)} columns instead of {width}. Export it again.")
+    return rows, []
+
+
+def _is_empty(row: list[str], header: tuple[str, ...]) -> bool:
+    return not any(cell for name, cell in zip(header, row, strict=True) if name not in ("timecode", _COUNT))
+
+
+def _counts_none(row: list[str], header: tuple[str, ...]) -> bool:
+    return _COUNT in header and number_in(row[header.index(_COUNT)]) == 0
+
+
+def _is_lost(row: list[str], header: tuple[str, ...]) -> bool:
+    """Whether a row says that no face was seen."""
+    return _is_empty(row, header) or _counts_none(row, header)
+
+
+def _number(row: list[str], places: dict[str, int], column: str, name: str, line: int) -> float:
+    cell = row[places[column]]
+    value = number_in(cell)
+    if not math.isfinite(value):
+        raise BadMotionFile(f"{name}, line {line}, column {column}: {cell!r} is no number. Correct this cell.")
+    return value
+
+
+def _weight(row: list[str], places: dict[str, int], column: str, name: str, line: int) -> float:
+    if column not in places:
+        return 0.0
+    weight = _number(row, places, column, name, line)
+    if not -_ROUNDING <= weight <= 1 + _ROUNDING:
+        raise BadMotionFile(f"{name}, line {line}, column {column}: {weight:g} is outside 0..1. Correct this cell.")
+    return min(max(weight, 0.0), 1.0)
+
+
+def _rising(clock: Clock) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Rising times [M], the rows [M] they are of, and the rows at which the times begin anew.
+
+    The app repeats frames: a row that is not later than the one before is left out. Where times fall back farther,
+    another take begins, and goes on after the first.
+    """
+    times = torch.tensor(clock.times, dtype=torch.float64)
+    steps = times.diff()
+    usual = float(steps[steps > 0].median()) if bool((steps > 0).any()) else 1.0
+    if clock.daily:
+        steps = torch.where(steps < -_DAY / 2, steps + _DAY, steps)
+    again = steps < -max(_REPEATED, 2 * usual)
+    times = times[0] + torch.cat([times.new_zeros(1), torch.where(again, usual, steps).cumsum(0)])
+    latest = torch.cummax(times, 0).values
+    later = torch.cat([torch.tensor([True]), times[1:] > latest[:-1] + 1e-6])
+    return times[later], later.nonzero()[:, 0], [int(i) + 1 for i in again.nonzero()[:, 0]]
 
 
 def write_live_link(path: str | Path, motion: Motion) -> None:
@@ -133,43 +207,3 @@ def _eye_angles(weights: list[float]) -> list[float]:
         look = {way: weights[BLENDSHAPE_INDEX[f"eyeLook{way}{side}"]] for way in ("In", "Out", "Up", "Down")}
         result += [_EYE_RANGE * (look[leftwards] - look[rightwards]), _EYE_RANGE * (look["Down"] - look["Up"]), 0.0]
     return result
-
-
-def _clock(cell: str, path: str | Path, line: int) -> tuple[float, float]:
-    """Whole seconds, and frames within the second, of a timecode."""
-    match = _TIMECODE.fullmatch(cell.strip())
-    if match is None:
-        raise BadMotionFile(
-            f"{path}, line {line}, column Timecode: {cell!r} is no timecode such as 14:03:52:28.207. Correct this cell."
-        )
-    hours, minutes, seconds, frames = match.groups()
-    return int(hours) * 3600.0 + int(minutes) * 60 + int(seconds), float(frames)
-
-
-def _rate(clocks: list[tuple[float, float]]) -> float:
-    """Frames that the timecode counts in a second: what makes it run evenly where a new second begins."""
-    pairs = list(zip(clocks, clocks[1:], strict=False))
-    steps = [after[1] - before[1] for before, after in pairs if after[0] == before[0] and after[1] > before[1]]
-    wraps = [before[1] - after[1] for before, after in pairs if after[0] - before[0] == 1]
-    if not wraps or not steps:
-        return 60.0  # of the app, unless told otherwise
-    seen = statistics.median(wraps) + statistics.median(steps)
-    highest = max(frames for _, frames in clocks)
-    return min((rate for rate in _RATES if rate > highest), key=lambda rate: abs(rate - seen), default=math.ceil(seen))
-
-
-def _step_rate(times: torch.Tensor, rate: float) -> float:
-    """The rate of the rows, which may be below that of the timecode: 30 rows a second may count frames in 60."""
-    if len(times) < 2:
-        return rate
-    per_second = 1 / max(float(times.diff().clamp_min(0).median()), 1e-3)
-    return min((*_RATES, rate), key=lambda each: abs(each - per_second))
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise BadMotionFile(f"There is no file {path}. Check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadMotionFile(f"{path} cannot be read as text. Export the motion again.") from error

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from torch import Tensor
 from flexavatar.errors import BadMotionFile
 from flexavatar.expression import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from flexavatar.files import atomic_path
-from flexavatar.motion.motion import Motion, from_samples
-from flexavatar.motion.repair import bridged
+from flexavatar.motion.motion import Motion
+from flexavatar.motion.repair import bridged, from_samples, without_pauses
+from flexavatar.motion.table import text_of
+from flexavatar.motion.timecode import MAX_SECONDS, pause_text, too_long
 
 
 def read_mediapipe(path: str | Path, fps: float | None = None) -> Motion:
@@ -35,19 +38,19 @@ def read_mediapipe(path: str | Path, fps: float | None = None) -> Motion:
     `fps` is the rate of the motion; by default the file's own, or 30 if it says nothing. Raises BadMotionFile, with the
     line for what is no JSON and the frame for what is no such result.
     """
-    content = _load(path)
+    content, name = _load(path), Path(path).name
     named = content if isinstance(content, dict) else {}
     frames = named.get("frames") if isinstance(content, dict) else content
     if not isinstance(frames, list) or not frames:
         raise BadMotionFile(
-            f"{path} holds no list of FaceLandmarker results. Save one result per frame, in a list or as 'frames'."
+            f"{name} holds no list of FaceLandmarker results. Save one result per frame, in a list or as 'frames'."
         )
     shapes = torch.zeros(len(frames), len(ARKIT_BLENDSHAPES))
     turns = torch.eye(3).repeat(len(frames), 1, 1)
     seen = torch.zeros(len(frames), dtype=torch.bool)
     times: list[float | None] = []
     for number, frame in enumerate(frames):
-        where = f"{path}, frame {number}"
+        where = f"{name}, frame {number}"
         if not isinstance(frame, dict):
             raise BadMotionFile(f"{where}: this is no FaceLandmarker result but {type(frame).__name__}.")
         categories = _first(_get(frame, "faceBlendshapes", "face_blendshapes"))
@@ -61,8 +64,8 @@ def read_mediapipe(path: str | Path, fps: float | None = None) -> Motion:
         turns[number] = _rotation(matrix, where) if matrix is not None else torch.eye(3)
         seen[number] = True
     if not seen.any():
-        raise BadMotionFile(f"{path}: no frame has blendshapes. Switch outputFaceBlendshapes on and record again.")
-    return _timed(shapes, turns, seen, times, fps, named.get("fps"), path)
+        raise BadMotionFile(f"{name}: no frame has blendshapes. Switch outputFaceBlendshapes on and record again.")
+    return _timed(shapes, turns, seen, times, fps, named.get("fps"), name)
 
 
 def write_mediapipe(path: str | Path, motion: Motion) -> None:
@@ -91,16 +94,15 @@ def write_mediapipe(path: str | Path, motion: Motion) -> None:
 
 
 def _load(path: str | Path) -> Any:
+    name = Path(path).name
     try:
-        return json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise BadMotionFile(f"There is no file {path}. Check the path.") from error
+        return json.loads(text_of(path))
     except json.JSONDecodeError as error:
         raise BadMotionFile(
-            f"{path}, line {error.lineno}, column {error.colno}: this is no JSON ({error.msg}). Save the file again."
+            f"{name}, line {error.lineno}, column {error.colno}: this is no JSON ({error.msg}). Save the file again."
         ) from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMotionFile(f"{path} cannot be read as text. Save the file again.") from error
+    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+        raise BadMotionFile(f"{name} cannot be read as JSON. Save the file again.") from error
 
 
 def _get(frame: dict, *names: str) -> Any:
@@ -148,18 +150,31 @@ def _rotation(matrix: Any, where: str) -> Tensor:
     return u @ vh
 
 
-def _timed(shapes, turns, seen, times, fps, own_fps, path) -> Motion:
-    rate = _number(own_fps, f"{path}, fps") if own_fps is not None else None
+def _timed(
+    shapes: Tensor,
+    turns: Tensor,
+    seen: Tensor,
+    times: list[float | None],
+    fps: float | None,
+    own_fps: Any,
+    name: str,
+) -> Motion:
+    rate = _number(own_fps, f"{name}, fps") if own_fps is not None else None
     if rate is not None and not 0 < rate < 1000:
-        raise BadMotionFile(f"{path}, fps: {rate:g} frames a second are not possible.")
-    if any(time is None for time in times) or len(times) < 2:
+        raise BadMotionFile(f"{name}, fps: {rate:g} frames a second are not possible.")
+    known = [time for time in times if time is not None]
+    if len(known) < len(times) or len(times) < 2:
         rate = rate or 30.0
         motion = bridged(shapes, turns, seen, rate)
         return motion.resampled(fps or rate)
-    stamps = torch.tensor(times, dtype=torch.float64)
+    stamps = torch.tensor(known, dtype=torch.float64)
     late = (stamps.diff() <= 0).nonzero()
     if len(late):
-        raise BadMotionFile(f"{path}, frame {int(late[0]) + 1}: its timestampMs is not after that of the frame before.")
+        raise BadMotionFile(f"{name}, frame {int(late[0]) + 1}: its timestampMs is not after that of the frame before.")
+    stamps, pauses = without_pauses(stamps)
+    if float(stamps[-1] - stamps[0]) > MAX_SECONDS:
+        raise too_long(name, float(stamps[-1] - stamps[0]))
     rate = rate or min(round(1 / float(stamps.diff().median()), 2), 60.0)
-    motion = bridged(shapes, turns, seen, rate)
-    return from_samples(stamps, motion.blendshapes, motion.head_rotation, fps or rate)
+    motion = from_samples(stamps, shapes, turns, seen, fps or rate)
+    told = tuple(pause_text(f"frame {frame}", seconds) for frame, seconds in pauses)
+    return replace(motion, warnings=(*told, *motion.warnings))

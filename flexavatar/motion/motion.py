@@ -82,15 +82,3 @@ def sampled(blendshapes: Tensor, head_rotation: Tensor, positions: Tensor, fps: 
         slerp(head_rotation[before], head_rotation[after], share),
         fps,
     )
-
-
-def from_samples(times: Tensor, blendshapes: Tensor, head_rotation: Tensor, fps: float) -> Motion:
-    """A motion at a steady rate of samples [N, ...] taken at `times` [N] in seconds, rising, not evenly spaced."""
-    times = times.double() - times[0].double()
-    if len(times) == 1:
-        return Motion(blendshapes, head_rotation, fps)
-    count = max(round((float(times[-1]) + float(times.diff().median())) * fps), 1)
-    wanted = (torch.arange(count, dtype=torch.float64) / fps).clamp_max(float(times[-1]))
-    after = torch.searchsorted(times, wanted, right=True).clamp(1, len(times) - 1)
-    share = (wanted - times[after - 1]) / (times[after] - times[after - 1])
-    return sampled(blendshapes, head_rotation, after - 1 + share.clamp(0, 1), fps)

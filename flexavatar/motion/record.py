@@ -52,7 +52,7 @@ def motion_from_tracked(tracked: Sequence[TrackedFace | None], fps: float) -> Mo
     shapes, turns = torch.zeros(len(tracked), len(ARKIT_BLENDSHAPES)), torch.eye(3).repeat(len(tracked), 1, 1)
     shapes[seen] = torch.stack([_with_closed_lids(face.blendshapes, face.scores) for face in faces]).clamp(0, 1)
     turns[seen] = torch.stack([face.head_rotation for face in faces])
-    return _bridged(shapes, turns, seen, fps)
+    return bridged(shapes, turns, seen, fps)
 
 
 def motion_from_video(
@@ -160,7 +160,7 @@ def _fitted(
         crop = each.crop
         shapes.append(_with_closed_lids(fit.blendshapes[0].float(), each.scores[0]))
         turns.append(fit.head_rotation[0].float())
-    return _bridged(torch.stack(shapes), torch.stack(turns), torch.tensor(seen), fps)
+    return bridged(torch.stack(shapes), torch.stack(turns), torch.tensor(seen), fps)
 
 
 def _recropped(translation: Tensor, old: HeadCrop, new: HeadCrop) -> Tensor:
@@ -180,13 +180,3 @@ def _with_closed_lids(blendshapes: Tensor, scores: Tensor) -> Tensor:
     result = blendshapes.clone()
     result[BLINKS] = torch.maximum(result[BLINKS], scores[BLINKS].to(result))
     return result
-
-
-def _bridged(shapes: Tensor, turns: Tensor, seen: Tensor, fps: float) -> Motion:
-    lost = int((~seen).sum())
-    motion = bridged(shapes, turns, seen, fps)
-    if lost <= 0.05 * len(seen):
-        return motion
-    text = f"The face is lost for {lost / fps:.1f} of {len(seen) / fps:.1f} seconds; the avatar looks neutral there."
-    log.warning(text)
-    return replace(motion, warnings=(text,))

@@ -2,7 +2,7 @@
 
 from flexavatar.reconstruction.capture import Capture, Recipe, capture
 from flexavatar.reconstruction.frames import CaptureSettings, estimate_seconds
-from flexavatar.reconstruction.views import NothingUsable, Observations, View, observe_photos, observe_video
+from flexavatar.reconstruction.views import NothingUsable, Observations, View, best_frame, observe_photos, observe_video
 from flexavatar.tracking.people import DifferentPeople
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Observations",
     "Recipe",
     "View",
+    "best_frame",
     "capture",
     "estimate_seconds",
     "observe_photos",

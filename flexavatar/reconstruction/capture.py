@@ -106,9 +106,10 @@ def capture(
 ) -> Capture:
     """The avatar of the person in several photos, or in the video at a path.
 
-    Photos are whatever `read_image` takes; `face` says which one in photos of several people. `recipe` makes the
-    avatar of the tracked views, by default the rig avatar; it is measured on the device `measured_on`. When `progress`
-    stops the work, the avatar is made of what is tracked by then.
+    Photos are whatever `read_image` takes; `face` says which one in photos of several people, and a number whom to
+    follow in a video, by default the largest. `recipe` makes the avatar of the tracked views, by default the rig
+    avatar; it is measured on the device `measured_on`. When `progress` stops the work, the avatar is made of what is
+    tracked by then.
 
     Raises NothingUsable (with each picture's reason), DifferentPeople, NoFaceFound, UnreadableVideo, or Cancelled
     when stopped before a face was seen.
@@ -125,7 +126,7 @@ def capture(
     with nullcontext(tracker) if tracker is not None else FaceTracker() as active:
         seeing = progress.part(0, TRACKED * unfitted)
         if is_video:
-            seen = observe_video(source, settings, active, seeing)
+            seen = observe_video(source, settings, active, seeing, face)
         else:
             seen = observe_photos(source, active, seeing, face)
     about = {

@@ -16,12 +16,13 @@ from flexavatar.reconstruction.frames import CaptureSettings, FrameNote, choose_
 from flexavatar.reconstruction.rig_avatar import best_base
 from flexavatar.settings import FaceChoice
 from flexavatar.tracking import FaceTracker, TrackedFace
-from flexavatar.tracking.people import strangers
+from flexavatar.tracking.people import Followed, strangers
 from flexavatar.tracking.tracker import FACE_ERRORS, FaceCrop
 
 if TYPE_CHECKING:
     from flexavatar.settings import Photo
 
+FEW, CLOSER = 6, 8  # frames with a face that are too few to choose from; times as many frames that are looked at then
 WATCHED, COLLECTED, COMPARED = 0.53, 0.7, 0.76  # shares of the work until views are tracked
 
 
@@ -80,31 +81,18 @@ def observe_photos(
 
 
 def observe_video(
-    path: str | Path, settings: CaptureSettings, tracker: FaceTracker, progress: Progress
+    path: str | Path, settings: CaptureSettings, tracker: FaceTracker, progress: Progress, face: FaceChoice = None
 ) -> Observations:
-    """Views of the main person of a clip; the clip is read twice so that memory stays bounded.
+    """Views of one person of a clip; the clip is read twice so that memory stays bounded.
+
+    A number `face` says whom, as of `tracking.people.Followed`; by default it is the largest face.
 
     Raises UnreadableVideo, NoFaceFound, DifferentPeople, Cancelled.
     """
     info = read_video_info(path)
     rate = _rate(info, settings)
-    notes, missing, count = [], 0, 0
-    expected = max(info.duration * rate, 1.0)
-    for index, found in enumerate(tracker.follow(read_video_frames(path, rate))):
-        count = index + 1
-        if found is None:
-            missing += 1
-        else:
-            notes.append(note_frame(index, found))
-        if not progress("watching the video", WATCHED * min(count / expected, 1.0)):
-            break
-    if not notes:
-        if progress.stopped:
-            raise Cancelled("The capture was stopped before a face was seen.")
-        raise NoFaceFound(
-            f"None of the {count} frames of the video that were looked at shows a face. Use a clip in which the face "
-            "is seen from the front, well lit."
-        )
+    watched = _watched(path, info, rate, tracker, progress.part(0, WATCHED), face)
+    rate, notes, missing = watched.rate, watched.notes, watched.missing
     # Whoever stops wants a result soon.
     frames = min(settings.frames, 8) if progress.stopped else settings.frames
     choice = choose_frames(notes, tracker.model, frames)
@@ -124,11 +112,75 @@ def observe_video(
     return _tracked({n: crops[n] for n in order}, held_out, dropped, tracker, progress)
 
 
+def best_frame(path: str | Path, tracker: FaceTracker, progress: Progress, face: FaceChoice = None) -> FaceCrop:
+    """The face of a person in the frame of a clip that shows them best; parameters as of `observe_video`.
+
+    Raises UnreadableVideo, NoFaceFound, NothingUsable, Cancelled.
+    """
+    info = read_video_info(path)
+    rate = _rate(info, CaptureSettings.of("instant"))
+    watched = _watched(path, info, rate, tracker, progress, face)
+    rate, notes = watched.rate, watched.notes
+    choice = choose_frames(notes, tracker.model, 1)
+    if choice.base < 0:
+        raise _nothing({f"{notes[i].index / rate:.1f} s": reason for i, reason in choice.dropped.items()})
+    note = notes[choice.base]
+    frame = next(frame for index, frame in enumerate(read_video_frames(path, rate)) if index == note.index)
+    return FaceCrop.at(frame, note.crop, note.face)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """What was seen of a person in a clip."""
+
+    rate: float  # frames a second that were looked at
+    notes: list[FrameNote]  # of the frames with the face
+    missing: int  # frames without it
+
+
+def _watched(
+    path: str | Path, info: VideoInfo, rate: float, tracker: FaceTracker, progress: Progress, face: FaceChoice
+) -> _Watched:
+    """Look at a clip at `rate`, and once more, closer, if the face is there for moments only. Errors as above."""
+    seen = _look(path, info, rate, tracker, progress.part(0, 0.5), face)
+    usual = _usual_rate(info)
+    if len(seen.notes) < FEW and rate < usual and not progress.stopped:
+        closer = _look(path, info, min(CLOSER * rate, usual), tracker, progress.part(0.5, 1), face)
+        seen = closer if len(closer.notes) > len(seen.notes) else seen
+    if seen.notes:
+        return seen
+    if progress.stopped:
+        raise Cancelled("The capture was stopped before a face was seen.")
+    raise NoFaceFound(
+        f"None of the {seen.missing} frames of the video that were looked at shows a face. Use a clip in which the "
+        "face is seen from the front, well lit."
+    )
+
+
+def _look(
+    path: str | Path, info: VideoInfo, rate: float, tracker: FaceTracker, progress: Progress, face: FaceChoice
+) -> _Watched:
+    notes: list[FrameNote] = []
+    count, expected = 0, max(info.duration * rate, 1.0)
+    followed = Followed(face) if isinstance(face, int) else None
+    for index, found in enumerate(tracker.follow(read_video_frames(path, rate), followed)):
+        count = index + 1
+        if found is not None:
+            notes.append(note_frame(index, found))
+        if not progress("watching the video", min(count / expected, 1.0)):
+            break
+    return _Watched(rate, notes, count - len(notes))
+
+
 def _rate(info: VideoInfo, settings: CaptureSettings) -> float:
     """Frames a second to look at."""
-    # Browsers' recordings say 1000: that is their clock, not their rate.
-    usual = info.fps if 0 < info.fps <= 60 else 30.0
+    usual = _usual_rate(info)
     return usual if not info.duration else min(usual, settings.looked_at / info.duration)
+
+
+def _usual_rate(info: VideoInfo) -> float:
+    # Browsers' recordings say 1000: that is their clock, not their rate.
+    return info.fps if 0 < info.fps <= 60 else 30.0
 
 
 def _collected(

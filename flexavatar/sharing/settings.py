@@ -8,9 +8,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from flexavatar.errors import CannotWrite, FlexAvatarError
+from flexavatar.files import user_folder
 from flexavatar.sharing.hub import HubStorage, StorageUnavailable
 from flexavatar.sharing.storage import FolderStorage, Storage
 from flexavatar.sharing.store import Limits, SharedStore
@@ -52,9 +52,9 @@ def _storage(environment: Mapping[str, str]) -> Storage:
         return FolderStorage(folder)
     if environment.get("SPACE_ID"):
         log.warning("FLEXAVATAR_STORE is not set: shared avatars go when this Space restarts; see docs/sharing.md")
-    data = environment.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    data = user_folder(environment.get("XDG_DATA_HOME"), ".local", "share")
     try:
-        return FolderStorage(Path(data) / "flexavatar" / "shared")
+        return FolderStorage(data / "flexavatar" / "shared")
     except CannotWrite as error:
         log.warning("%s Shared avatars go to a temporary folder.", error)
         return FolderStorage(tempfile.mkdtemp(prefix="flexavatar-shared-"))

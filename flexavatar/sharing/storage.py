@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flexavatar.errors import CannotWrite
-from flexavatar.files import atomic_path
+from flexavatar.files import atomic_path, expanded
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class FolderStorage:
 
     def __init__(self, folder: str | Path) -> None:
         """Keep avatars in `folder`. Raises CannotWrite if it cannot be written to."""
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self._removing = threading.Lock()
         with atomic_path(self.folder / "writable"):
             pass

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flexavatar.errors import FlexAvatarError
+from flexavatar.files import expanded, user_folder
 from flexavatar.rig import REGION_NAMES, Rig
 from flexavatar.rig.hair_displacement import Outside, outside_of
 from flexavatar.rig.regions import Regions, atlas_regions
@@ -203,7 +204,7 @@ def data_folder(folder: str | Path | None = None) -> Path:
     chosen = folder or os.environ.get(DATA_VARIABLE)
     if not chosen:
         raise DataMissing(f"No data folder is set. Pass one, or set {DATA_VARIABLE}. {_HOW_TO}")
-    path = Path(chosen).expanduser()
+    path = expanded(chosen)
     for name in ("hair", "brows_lashes", "skins", "clothes"):
         if not any((path / "makehuman" / name).glob("*.png")):
             raise DataMissing(f"There are no assets in {path / 'makehuman' / name}. {_HOW_TO}")
@@ -214,5 +215,5 @@ def cache_folder(folder: str | Path | None = None) -> Path:
     """Where unwrapped faces are kept: the argument, FLEXAVATAR_CACHE, or a folder of the user's cache."""
     chosen = folder or os.environ.get(CACHE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexavatar"
+        return expanded(chosen)
+    return user_folder(os.environ.get("XDG_CACHE_HOME"), ".cache") / "flexavatar"

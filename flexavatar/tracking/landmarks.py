@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 
 from flexavatar.expression import ARKIT_BLENDSHAPES
 from flexavatar.tracking.crop import CROP_SIZE, cut, head_crop
+from flexavatar.tracking.native_logs import quiet_native_logs
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class FaceDetector:
     def _run(self, image: np.ndarray) -> list[Face]:
         import mediapipe
 
-        with self._lock:
+        with self._lock, quiet_native_logs() if self._landmarker is None else nullcontext():
             if self._landmarker is None:
                 self._landmarker = _create_landmarker()
                 self._finalizer = weakref.finalize(self, self._landmarker.close)

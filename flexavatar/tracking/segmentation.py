@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from flexavatar.errors import ModelUnavailable
 from flexavatar.tracking.landmarks import model_path
+from flexavatar.tracking.native_logs import quiet_native_logs
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +62,12 @@ class SelfieSegmenter:
     def __call__(self, photo: np.ndarray) -> np.ndarray:
         import mediapipe
 
-        if self._network is None:
-            self._network = _create_selfie_segmenter()
-            self._finalizer = weakref.finalize(self, self._network.close)
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(photo))
-        masks = self._network.segment(image).confidence_masks
+        with quiet_native_logs() if self._network is None else nullcontext():
+            if self._network is None:
+                self._network = _create_selfie_segmenter()
+                self._finalizer = weakref.finalize(self, self._network.close)
+            masks = self._network.segment(image).confidence_masks
         return masks[-1].numpy_view().reshape(photo.shape[:2]).astype(np.float32)
 
     def close(self) -> None:

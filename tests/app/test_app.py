@@ -21,7 +21,7 @@ from flexavatar.app.controls import GROUPS, HEAD_TURNS, expression_of, slider_va
 from flexavatar.app.messages import with_clear_errors
 from flexavatar.app.store import AvatarGone, AvatarStore, StoredAvatar
 from flexavatar.app.studio import Studio
-from flexavatar.errors import Cancelled, NoFaceFound
+from flexavatar.errors import BadMotionFile, Cancelled, NoFaceFound
 from flexavatar.expression import ARKIT_BLENDSHAPES, PRESETS
 from flexavatar.pipeline import FlexAvatarPipeline
 from flexavatar.sharing import FolderStorage, SharedStore
@@ -99,6 +99,24 @@ def test_errors_become_messages(caplog: pytest.LogCaptureFixture) -> None:
         with_clear_errors(break_down)()
     assert "secret" not in str(caught.value.message)
     assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/tmp/gradio/0a1b/m.csv, line 22: this is no number.", "m.csv, line 22: this is no number."),
+        ("Cannot write /srv/app/x.ply: the disk is full.", "Cannot write x.ply: the disk is full."),
+        ("There is no file 'C:\\Users\\me\\a.mp4'.", "There is no file 'a.mp4'."),
+        ("See https://huggingface.co/docs/hub, 3/4 or and/or /render.",) * 2,
+    ],
+)
+def test_folders_of_the_server_are_not_told(text: str, shown: str) -> None:
+    def refuse() -> None:
+        raise BadMotionFile(text)
+
+    with pytest.raises(gr.Error) as caught:
+        with_clear_errors(refuse)()
+    assert caught.value.message == shown
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,12 @@ def test_import_is_light() -> None:
 
 def test_create_with_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "me.flexavatar"
-    options = ["--quality", "instant", "--export", ".ply", "--export", tmp_path / "a.png"]
+    options = ["--quality", "instant", "--export", ".ply", "--export", tmp_path / "a.png", "--ply-sh", "3"]
     code, result = run_json(capsys, "create", EXAMPLE, "-o", output, *options)
     assert code == 0
     assert result["files"] == [str(output), str(tmp_path / "me.ply"), str(tmp_path / "a.png")]
-    assert len(PlyData.read(str(tmp_path / "me.ply"))["vertex"].data) == result["gaussians"]
+    vertices = PlyData.read(str(tmp_path / "me.ply"))["vertex"]
+    assert len(vertices.data) == result["gaussians"] and len(vertices.properties) == 62
     assert Image.open(tmp_path / "a.png").size[0] >= 256
     made = Avatar.load(output)
     assert len(made.gaussians()) == result["gaussians"]

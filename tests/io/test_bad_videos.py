@@ -84,7 +84,7 @@ def faceless(clip: Path, path: Path) -> None:
     [
         (voice, UnreadableVideo, "holds no video that can be read. Use an MP4"),
         (nothing, UnreadableVideo, "is empty. Use an MP4"),
-        (header, UnreadableVideo, "holds no video that can be read. Use an MP4"),
+        (header, UnreadableVideo, "is damaged or incomplete"),
         (letter, UnreadableVideo, "holds no video that can be read. Use an MP4"),
         (damaged, UnreadableVideo, "holds no video that can be read. Use an MP4"),
         (faceless, NoFaceFound, "Use a clip in which the face is seen from the front"),

@@ -22,7 +22,7 @@ from plyfile import PlyData, PlyElement
 from flexavatar.errors import BadSplatFile, CannotWrite
 from flexavatar.files import atomic_path
 from flexavatar.gaussians import SH_DC, Gaussians
-from flexavatar.io import SPLAT_SUFFIXES, read_splats, write_image, write_splats, write_video
+from flexavatar.io import SPLAT_SUFFIXES, SplatOptions, read_splats, write_image, write_splats, write_video
 from flexavatar.io.ply import PROPERTIES
 from flexavatar.io.splat import RECORD
 from flexavatar.io.spz import fractional_bits
@@ -261,6 +261,25 @@ def test_spz_version_2_and_harmonics(tmp_path):
     torch.testing.assert_close(read.quats[1], torch.tensor([0.704, 0.710, 0.0, 0.0]), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_spz_versions(tmp_path, gaussians, version):
+    """Quaternions of version 2 are coarser where w is small, which is not stored; all else is the same."""
+    path = tmp_path / "head.spz"
+    write_splats(path, gaussians, SplatOptions(spz_version=version))
+    content = path.read_bytes()
+    assert struct.unpack_from("<4sI", content if version == 4 else gzip.decompress(content)) == (b"NGSP", version)
+    read = read_splats(path)
+    for field, bound in spz_bounds(fractional_bits(gaussians.means)).items():
+        torch.testing.assert_close(getattr(read, field), getattr(gaussians, field), rtol=0, atol=bound)
+    assert (read.scales / gaussians.scales).log().abs().max() < 0.5 / 16 + 1e-5
+    assert angles(read.quats, gaussians.quats).max() < (0.35 if version == 2 else 0.01)
+    assert angles(read.quats, gaussians.quats).median() < (0.02 if version == 2 else 0.002)
+    for left in (3, 20, 40, len(content) - 30):
+        path.write_bytes(content[:left])
+        with pytest.raises(BadSplatFile):
+            read_splats(path)
+
+
 @pytest.mark.parametrize(("extent", "bits"), [(0.3, 16), (60.0, 16), (70.0, 15), (1000.0, 12)])
 def test_spz_positions_fit(tmp_path, gaussians, extent, bits):
     means = torch.linspace(-extent, extent, len(gaussians))[:, None].expand(-1, 3)
@@ -349,10 +368,10 @@ def test_damaged_spz_is_noticed(tmp_path, gaussians):
     assert len(read_splats(path)) == len(gaussians)
 
 
-@pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
-def test_damaged_splats_never_raise_anything_else(tmp_path, gaussians, suffix):
+@pytest.mark.parametrize(("suffix", "version"), [*((suffix, 3) for suffix in SPLAT_SUFFIXES), (".spz", 4)])
+def test_damaged_splats_never_raise_anything_else(tmp_path, gaussians, suffix, version):
     path = tmp_path / f"head{suffix}"
-    write_splats(path, gaussians.select(torch.arange(20)))
+    write_splats(path, gaussians.select(torch.arange(20)), SplatOptions(spz_version=version))
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     for _ in range(200):

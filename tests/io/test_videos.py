@@ -117,9 +117,10 @@ def test_files_that_are_no_video(clip, tmp_path):
     path.touch()
     with pytest.raises(UnreadableVideo, match="empty"):
         read_video_frames(path)
-    for content in (b"Dear reader, this is no video.\n" * 50, clip.read_bytes()[:500]):
+    letter = b"Dear reader, this is no video.\n" * 50
+    for content, message in ((letter, "no video"), (clip.read_bytes()[:500], "damaged or incomplete")):
         path.write_bytes(content)
-        with pytest.raises(UnreadableVideo, match="no video"):
+        with pytest.raises(UnreadableVideo, match=message):
             read_video_frames(path)
 
 

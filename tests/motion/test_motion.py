@@ -14,7 +14,7 @@ from flexavatar.errors import BadMotionFile, CannotWrite
 from flexavatar.expression import BLENDSHAPE_INDEX as INDEX
 from flexavatar.expression import Expression
 from flexavatar.motion import CLIP_NAMES, Motion, load_clip, read_motion, transferred, write_motion
-from flexavatar.motion.files import clip_path
+from flexavatar.motion.files import clip_path, is_video
 from flexavatar.motion.neutral import estimate_neutral
 from flexavatar.motion.repair import bridged, smoothed
 from flexavatar.motion.transfer import completed_blinks
@@ -281,6 +281,17 @@ def test_mediapipe_as_python_and_browsers_write_it(tmp_path):
     assert motion.fps == 50 and degrees_between(motion.head_rotation[0], turn) < 0.05
 
 
+def test_mediapipe_recordings_that_pause_or_come_in_another_encoding(tmp_path):
+    category = {"categoryName": "jawOpen", "score": 0.5}
+    frame = {"faceBlendshapes": [{"categories": [category]}]}
+    stamps = [40 * i + (3_600_000 if i >= 10 else 0) for i in range(20)]
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps([{**frame, "timestampMs": stamp} for stamp in stamps]), encoding="utf-16")
+    motion = read_motion(path)
+    assert len(motion) == 29 and motion.blendshapes[:, JAW].unique().tolist() == [0.5]
+    assert motion.warnings == ("The recording pauses for 60 minutes before frame 10; the pause is cut short.",)
+
+
 FRAME = '{"faceBlendshapes": [{"categories": [{"categoryName": "jawOpen", "score": 0.5}]}]}'
 
 
@@ -317,6 +328,17 @@ def test_files_that_are_no_motion(tmp_path):
         read_motion("motion.bvh")
     with pytest.raises(CannotWrite, match="motion is written as"):
         write_motion(tmp_path / "motion.bvh", still(2))
+
+
+def test_drivers_are_known_by_their_content(tmp_path):
+    write_motion(tmp_path / "a.csv", still(20))
+    write_motion(tmp_path / "a.json", still(20))
+    for name in ("a.csv", "a.json"):
+        assert not is_video(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "a.txt")
+        assert not is_video(tmp_path / "a.txt") and len(read_motion(tmp_path / "a.txt")) == 20
+    (tmp_path / "film.csv").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+    assert is_video(tmp_path / "film.csv") and is_video(tmp_path / "missing.MTS") and not is_video("talk")
 
 
 @pytest.mark.parametrize("name", CLIP_NAMES)

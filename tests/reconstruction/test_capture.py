@@ -15,9 +15,17 @@ from flexavatar.avatar import Avatar
 from flexavatar.errors import Cancelled, NoFaceFound, UnreadableVideo
 from flexavatar.expression import Expression
 from flexavatar.io import write_video
-from flexavatar.io.videos import VideoInfo
+from flexavatar.io.videos import VideoInfo, read_video_info
 from flexavatar.progress import Progress
-from flexavatar.reconstruction import CaptureSettings, DifferentPeople, NothingUsable, capture, estimate_seconds
+from flexavatar.reconstruction import (
+    CaptureSettings,
+    DifferentPeople,
+    NothingUsable,
+    best_frame,
+    capture,
+    estimate_seconds,
+    views,
+)
 from flexavatar.reconstruction.frames import choose_frames, head_angles, note_frame, sharpness
 from flexavatar.reconstruction.held_out import expression_of, likeness_to
 from flexavatar.rotations import rotation_from_angles
@@ -151,6 +159,43 @@ def test_one_frame_is_a_video(shot, tmp_path, tracker):
     write_video(path, iter([shot(0)]), 10)
     result = capture(path, tracker=tracker)
     assert len(result.used) == 1 and result.psnr is None
+
+
+@pytest.fixture(scope="module")
+def couple(shot, tmp_path_factory) -> Path:
+    """A second in which two people look into the camera, the larger one to the left, after and before emptiness."""
+    empty = np.full((256, 512, 3), 20, np.uint8)
+    small = cv2.resize(255 - shot(0, size=256), (192, 192))
+    both = np.hstack([shot(0, size=256), np.pad(small, ((32, 32), (32, 32), (0, 0)), mode="edge")])
+    path = tmp_path_factory.mktemp("couple") / "couple.mp4"
+    write_video(path, [*[empty] * 9, *[both] * 6, *[empty] * 9], 12)
+    return path
+
+
+@pytest.mark.parametrize("face", [None, 0, 1])
+def test_the_best_frame_of_whom_one_wants(couple, tracker, face):
+    found = best_frame(couple, tracker, Progress(), face)
+    assert (found.crop.left > 200) == (face == 1)
+
+
+def test_the_face_of_a_video_reaches_the_avatar(couple, tracker, monkeypatch):
+    seen: list[FaceCrop] = []
+    monkeypatch.setattr(views, "_tracked", lambda crops, *_: seen.extend(crops.values()) or pytest.skip("enough"))
+    with pytest.raises(NoFaceFound, match="no face number 5; the first frame shows 2"):
+        best_frame(couple, tracker, Progress(), 5)
+    with pytest.raises(pytest.skip.Exception):
+        capture(couple, "fast", tracker=tracker, face=1)
+    assert seen and all(found.crop.left > 200 for found in seen)
+
+
+def test_who_is_seen_for_a_moment_only_is_looked_at_closer(couple, tracker):
+    """At two frames a second there is one with a face."""
+    watched = views._watched(couple, read_video_info(couple), 2.0, tracker, Progress(), None)
+    assert watched.rate == 12 and len(watched.notes) == 6
+
+
+def test_a_video_instead_of_a_photo_gives_its_best_frame(couple, pipeline):
+    assert pipeline.track(couple, 1).crop[0] > 200
 
 
 def _crops(tracker, images) -> list[FaceCrop]:
