@@ -16,7 +16,7 @@ app: setup
 
 # One thread for each process of tests: numpy's BLAS reads the variable before any of our code runs.
 test: setup $(VENV)/.dev chromium lint
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 lint: setup $(VENV)/.dev
 	$(BIN)/ruff check .

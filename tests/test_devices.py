@@ -215,7 +215,7 @@ def test_avatars_are_quickly_baked_on_a_gpu(person: Person, pretended_cuda: Pret
 def test_avatars_are_baked_on_a_gpu(
     person: Person, pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = mixed_expressions()[::24]
+    few = mixed_expressions()[::12]
     monkeypatch.setattr(sys.modules[bake.__module__], "mixed_expressions", lambda: few)
     splats = torch.arange(0, len(person.rig.colors), 20)
     here, there = (_measured(person.rig, splats, device) for device in ("cpu", "cuda"))
@@ -224,7 +224,7 @@ def test_avatars_are_baked_on_a_gpu(
 
 def _measured(avatar: Avatar, splats: Tensor, device: str) -> BakedAvatar:
     avatar = avatar.to(device)
-    return bake_measured(avatar, true_decodes(avatar, driving_expressions(every=250), splats.to(device)))
+    return bake_measured(avatar, true_decodes(avatar, driving_expressions(every=100), splats.to(device)))
 
 
 def test_avatars_move_and_morph_on_a_gpu(
