@@ -1,18 +1,25 @@
 """The benchmark measures what it says."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from flexavatar.evaluation import benchmark
 from flexavatar.evaluation.benchmark import benchmark_models, benchmark_renderers, time_work
 
 
-def test_measure_gives_the_median_and_the_spread() -> None:
-    naps = iter([0.0, 0.0, 0.01, 0.03, 0.02])
-    timing = time_work("naps", lambda: time.sleep(next(naps)), repeats=3)
-    assert timing.fastest == pytest.approx(0.01, abs=8e-3)
-    assert timing.median == pytest.approx(0.02, abs=8e-3)
-    assert timing.slowest == pytest.approx(0.03, abs=8e-3)
+def test_measure_gives_the_median_and_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps, clock = iter([0.0, 0.0, 0.01, 0.03, 0.02]), [0.0]
+
+    def nap() -> None:
+        clock[0] += next(naps)
+
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    timing = time_work("naps", nap, repeats=3)
+    assert timing.fastest == pytest.approx(0.01)
+    assert timing.median == pytest.approx(0.02)
+    assert timing.slowest == pytest.approx(0.03)
 
 
 def test_renderers() -> None:
@@ -23,10 +30,11 @@ def test_renderers() -> None:
     assert all(0 < row.fastest <= row.median <= row.slowest for row in rows)
 
 
-def test_flex_s() -> None:
+def test_flex_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of this process alone: beside other work the wall clock of single runs says little.
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=time.process_time))
     rows = {row.what: row.median for row in benchmark_models(["flex-s"], repeats=1)}
     assert list(rows) == [
         "flex-s encode", "flex-s decode", "flex-s decode + render 512 px", "flex-s fitting step 256 px",
     ]  # fmt: skip
-    # A step decodes and draws; each is measured once here, and another process may have slowed down either.
-    assert 0 < rows["flex-s decode"] < 8 * rows["flex-s fitting step 256 px"]
+    assert rows["flex-s decode"] < rows["flex-s fitting step 256 px"]

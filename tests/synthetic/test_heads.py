@@ -107,8 +107,11 @@ def test_same_index_same_head(heads: SyntheticHeads, assets: HeadAssets) -> None
 
 @needs_data
 def test_eval_holds_hair_and_skins_out(assets: HeadAssets) -> None:
-    train, held = ([SyntheticHeads(assets, split)[i].traits for i in range(12)] for split in ("train", "eval"))
+    splits = [SyntheticHeads(assets, split) for split in ("train", "eval")]
+    train, held = ([heads[i].traits for i in range(12)] for heads in splits)
     kept_back = {"bob02", "short03", *HELD_OUT_FAMILIES}
+    for heads, sets in zip(splits, (set(), kept_back), strict=True):
+        assert {*heads._families, *heads._hair} & kept_back == sets, "all that can be drawn, not only what was"
     assert {t.hair for t in train} - {None} and not {t.hair for t in train} & kept_back
     assert {t.hair for t in held} <= kept_back | {None}
     assert not {t.face for t in train} & {t.face for t in held}
